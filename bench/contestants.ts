@@ -1,0 +1,64 @@
+// The servers that can take part.
+import { spawnSync } from 'node:child_process'
+import { existsSync, readdirSync, statSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { cores, type Program } from './processes.ts'
+
+export interface Contestant {
+  name: string
+  title: string
+  /** Its answers have the right size only. */
+  unverified?: true
+  program: Program
+}
+
+/** Ratios are against this one. */
+export const baseline = 'ws'
+/** The one in bold. */
+export const own = 'fullduplex'
+
+const root = new URL('..', import.meta.url)
+const path = (file: string) => fileURLToPath(new URL(file, import.meta.url))
+
+/** `builds` are further builds of fullduplex to compare: name=folder. */
+export function contestants(node: string, builds: readonly string[]): Contestant[] {
+  const onNode = (file: string, env: NodeJS.ProcessEnv = {}): Program => ({
+    command: node,
+    args: ['--expose-gc', path(file)],
+    env,
+    core: cores.server,
+  })
+  const bun = findBun()
+  return [
+    { name: own, title: 'fullduplex', program: onNode('servers/fullduplex.mjs') },
+    ...builds.map((build) => {
+      const [name = '', folder = ''] = build.split('=')
+      return { name, title: name, program: onNode('servers/fullduplex.mjs', { FULLDUPLEX_DIST: folder }) }
+    }),
+    { name: 'ws', title: 'ws', program: onNode('servers/ws.mjs', { WS_NO_BUFFER_UTIL: '1' }) },
+    { name: 'ws-bufferutil', title: 'ws + bufferutil', program: onNode('servers/ws.mjs') },
+    { name: 'floor', title: 'node:net floor', unverified: true, program: onNode('servers/floor.mjs') },
+    ...(bun
+      ? [{ name: 'bun', title: 'Bun', program: { command: bun, args: [path('servers/bun.mjs')], core: cores.server } }]
+      : []),
+  ]
+}
+
+function findBun(): string | undefined {
+  const places = (process.env['PATH'] ?? '').split(delimiter).map((folder) => join(folder, 'bun'))
+  return [process.env['BUN'] ?? '', ...places].find((file) => file !== '' && existsSync(file))
+}
+
+/** What is measured is what is published: dist/, built from the present sources. */
+export function build(): void {
+  const sources = readdirSync(new URL('src', root), { recursive: true, withFileTypes: true })
+  const newest = Math.max(...sources.filter((e) => e.isFile()).map((e) => modified(join(e.parentPath, e.name))))
+  if (modified(new URL('dist/index.js', root)) >= newest) return
+  const { status } = spawnSync(process.execPath, [fileURLToPath(new URL('scripts/build.mjs', root))], {
+    stdio: 'inherit',
+  })
+  if (status !== 0) throw new Error('the build failed')
+}
+
+const modified = (file: string | URL): number => statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0

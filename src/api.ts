@@ -1,0 +1,317 @@
+import { EventEmitter } from 'node:events'
+import type { Data } from './connection.ts'
+import { CONNECTION_DEFAULTS } from './options.ts'
+import type { Refusal } from './reception.ts'
+import { WebSocketServer, type WebSocketServerOptions } from './server.ts'
+
+/*
+ * The facade: a server for an app that opens a port so that a page in a browser can talk to it. Nothing here throws or
+ * rejects; results and events are plain objects that survive a structured clone.
+ */
+
+/** Arguments of `startServer`: the two that are required, and any option of `WebSocketServer` but its message handlers. */
+export interface StartServerArguments
+  extends Omit<WebSocketServerOptions, 'port' | 'possiblePorts' | 'token' | 'open' | 'message' | 'close'> {
+  /** The server starts on the first of these that is available. */
+  readonly possiblePorts: readonly number[]
+  /** The secret that a client must present, for instance as `?token=`. */
+  readonly token: string
+}
+
+/** Result of `startServer`. */
+export type StartServerResult = { success: true; port: number } | { success: false; port: null; message: string }
+
+/** Result of most calls: whether it worked, and a sentence for people. */
+export interface ActionResult {
+  success: boolean
+  message: string
+}
+
+/** Result of `broadcast`. */
+export interface BroadcastActionResult extends ActionResult {
+  /** Clients for which the message was accepted. */
+  sent: number
+  /** Clients whose buffer was full. */
+  dropped: number
+}
+
+/** Result of `getServer`. */
+export interface ServerDetails {
+  isRunning: boolean
+  clientIds: string[]
+  /** Null when not running. */
+  port: number | null
+}
+
+/** Arguments of `send`. */
+export interface SendArguments {
+  readonly clientId: string
+  readonly message: Data
+  /** Wait until the client's WebSocket stack has answered behind the message. Default false: until the system has it. */
+  readonly confirm?: boolean | undefined
+  /** How long to wait, in milliseconds. Default 20,000. */
+  readonly timeoutMs?: number | undefined
+}
+
+/** A client, by its id. */
+export interface ClientEvent {
+  id: string
+}
+
+/** A message of a client: a text as string, binary as bytes. */
+export interface MessageEvent {
+  id: string
+  content: string | Uint8Array
+}
+
+/** What `api.events` emits. */
+export interface ApiEvents {
+  clientConnected: [ClientEvent]
+  clientDisconnected: [ClientEvent]
+  message: [MessageEvent]
+  refused: [Refusal]
+  error: [Error]
+}
+
+/** Takes an event; a promise that it returns holds back the next message of that client. */
+export type Listener<Event> = (event: Event) => unknown
+
+/** Ends a subscription. */
+export type Unsubscribe = () => void
+
+/** One server with its listeners. */
+export interface Api {
+  /** Starts the server on the first available port. */
+  startServer(options: StartServerArguments): Promise<StartServerResult>
+  /** Closes all clients (1001) and stops the server; the port is free afterwards. */
+  stopServer(): Promise<ActionResult>
+  /** Sends a message to all clients; who cannot take it is counted, not waited for. */
+  broadcast(options: { readonly message: Data }): Promise<BroadcastActionResult>
+  /** Sends a message to one client; success means that the system has it, or, with `confirm`, that the client has. */
+  send(options: SendArguments): Promise<ActionResult>
+  /** Tells whether the server runs, where, and for whom. */
+  getServer(): Promise<ServerDetails>
+  /** A client is in. Returns the function that ends the subscription, as the others do. */
+  onClientConnected(listener: Listener<ClientEvent>): Unsubscribe
+  /** A client is gone, politely or not; comes behind its last message. */
+  onClientDisconnected(listener: Listener<ClientEvent>): Unsubscribe
+  /** A client has sent a message. */
+  onMessage(listener: Listener<MessageEvent>): Unsubscribe
+  /** The same events, and `refused` and `error`, for those who prefer an emitter. An `error` without listener is no exception. */
+  readonly events: EventEmitter<ApiEvents>
+}
+
+const NOT_RUNNING = 'The server is not running; call startServer first.'
+/** Handlers of the engine that the facade has its own way for. */
+const OWN_HANDLERS = {
+  open: 'onClientConnected',
+  message: 'onMessage',
+  close: 'onClientDisconnected',
+  port: 'possiblePorts',
+}
+
+/** A second, independent instance; the functions of the module belong to the first. */
+export function createApi(): Api {
+  const events = new EventEmitter<ApiEvents>()
+  let server: WebSocketServer | undefined
+  let state: 'stopped' | 'starting' | 'running' | 'stopping' = 'stopped'
+  let settled: Promise<unknown> = Promise.resolve()
+  let maxBufferedBytes = 0
+
+  /** Tells all listeners; one that throws is a process warning and harms nobody. */
+  function tell<Name extends keyof ApiEvents>(name: Name, ...event: ApiEvents[Name]): Promise<void> | undefined {
+    let pending: Promise<unknown>[] | undefined
+    for (const listener of events.rawListeners(name)) {
+      try {
+        const result: unknown = Reflect.apply(listener, events, event)
+        if (isPromise(result)) {
+          pending ??= []
+          pending.push(result.then(undefined, warn))
+        }
+      } catch (error) {
+        warn(error)
+      }
+    }
+    return pending === undefined ? undefined : Promise.all(pending).then(() => {})
+  }
+
+  function subscribe<Name extends keyof ApiEvents>(name: Name, listener: Listener<ApiEvents[Name][0]>): Unsubscribe {
+    // A function of its own per subscription: the same listener may be there twice, and leaves once for each.
+    const own = (event: ApiEvents[Name][0]): unknown => listener(event)
+    events.on(name, own as never)
+    return () => void events.off(name, own as never)
+  }
+
+  async function startServer(given: StartServerArguments): Promise<StartServerResult> {
+    if (state !== 'stopped') return notStarted(`The server is ${state} already.`)
+    const wrong = wrongArguments(given)
+    if (wrong !== undefined) return notStarted(wrong)
+    state = 'starting'
+    try {
+      server = new WebSocketServer({
+        ...given,
+        open: (client) => void tell('clientConnected', { id: client.id }),
+        message: (client, data) => tell('message', { id: client.id, content: cloneable(data) }),
+        close: (client) => void tell('clientDisconnected', { id: client.id }),
+        refused: (refusal) => {
+          void tell('refused', refusal)
+          given.refused?.(refusal)
+        },
+        error: (error, client) => {
+          void tell('error', error)
+          if (given.error !== undefined) given.error(error, client)
+          else if (events.listenerCount('error') === 0 && !('closeCode' in error)) warn(error)
+        },
+      })
+      maxBufferedBytes = given.maxBufferedBytes ?? CONNECTION_DEFAULTS.maxBufferedBytes
+      const listening = server.listen()
+      settled = listening
+      const { port } = await listening
+      state = 'running'
+      return { success: true, port }
+    } catch (error) {
+      state = 'stopped'
+      server = undefined
+      return notStarted(messageOf(error))
+    }
+  }
+
+  async function stopServer(): Promise<ActionResult> {
+    if (state === 'starting') await settled.catch(() => {})
+    const stopping = server
+    if (stopping === undefined) return { success: false, message: 'The server is not running.' }
+    state = 'stopping'
+    await stopping.close()
+    if (server === stopping) {
+      server = undefined
+      state = 'stopped'
+    }
+    return { success: true, message: 'The server has stopped.' }
+  }
+
+  async function broadcast(given: { readonly message: Data }): Promise<BroadcastActionResult> {
+    try {
+      if (server === undefined || state !== 'running')
+        return { success: false, message: NOT_RUNNING, sent: 0, dropped: 0 }
+      const { sent, dropped } = server.broadcast(given.message)
+      const behind = dropped === 0 ? '' : ` ${count(dropped)} could not take it: the buffer is full.`
+      return { success: true, message: `Sent to ${count(sent)}.${behind}`, sent, dropped }
+    } catch (error) {
+      return { success: false, message: messageOf(error), sent: 0, dropped: 0 }
+    }
+  }
+
+  async function send(given: SendArguments): Promise<ActionResult> {
+    try {
+      const { clientId, message, confirm = false, timeoutMs } = given
+      const client = state === 'running' ? server?.clients.get(clientId) : undefined
+      if (client === undefined) return failure(state === 'running' ? `There is no client ${clientId}.` : NOT_RUNNING)
+      if (client.state !== 'open') return failure(`The client ${clientId} is disconnecting.`)
+      const size = typeof message === 'string' ? Buffer.byteLength(message) : (message?.byteLength ?? 0)
+      if (size > maxBufferedBytes) {
+        return failure(`The message has ${size} bytes; the limit (maxBufferedBytes) is ${maxBufferedBytes}.`)
+      }
+      if (!client.send(message)) return failure(`The buffer of the client ${clientId} is full: it reads too slowly.`)
+      const waitMs = timeoutMs ?? CONNECTION_DEFAULTS.pongTimeoutMs
+      await (confirm ? client.delivered({ timeoutMs: waitMs }) : within(waitMs, client.flushed()))
+      return { success: true, message: confirm ? 'The client has received the message.' : 'The message was sent.' }
+    } catch (error) {
+      return failure(messageOf(error))
+    }
+  }
+
+  async function getServer(): Promise<ServerDetails> {
+    if (server === undefined || state !== 'running') return { isRunning: false, clientIds: [], port: null }
+    const open = [...server.clients.values()].filter((client) => client.state === 'open')
+    return { isRunning: true, clientIds: open.map((client) => client.id), port: server.port }
+  }
+
+  return {
+    startServer,
+    stopServer,
+    broadcast,
+    send,
+    getServer,
+    onClientConnected: (listener) => subscribe('clientConnected', listener),
+    onClientDisconnected: (listener) => subscribe('clientDisconnected', listener),
+    onMessage: (listener) => subscribe('message', listener),
+    events,
+  }
+}
+
+/** What the events of the module's functions come from. */
+const api: Api = createApi()
+
+/** See `Api.startServer`. */
+export const startServer: Api['startServer'] = api.startServer
+/** See `Api.stopServer`. */
+export const stopServer: Api['stopServer'] = api.stopServer
+/** See `Api.broadcast`. */
+export const broadcast: Api['broadcast'] = api.broadcast
+/** See `Api.send`. */
+export const send: Api['send'] = api.send
+/** See `Api.getServer`. */
+export const getServer: Api['getServer'] = api.getServer
+/** See `Api.onClientConnected`. */
+export const onClientConnected: Api['onClientConnected'] = api.onClientConnected
+/** See `Api.onClientDisconnected`. */
+export const onClientDisconnected: Api['onClientDisconnected'] = api.onClientDisconnected
+/** See `Api.onMessage`. */
+export const onMessage: Api['onMessage'] = api.onMessage
+
+/** What is wrong with the arguments of `startServer`, in a sentence. */
+function wrongArguments(given: StartServerArguments | undefined): string | undefined {
+  if (typeof given !== 'object' || given === null) return 'Call startServer({ possiblePorts, token }).'
+  const { possiblePorts, token } = given
+  if (!Array.isArray(possiblePorts) || possiblePorts.length === 0) {
+    return 'possiblePorts must be a list of port numbers, for instance [50050, 50060].'
+  }
+  if (typeof token !== 'string' || token === '') return 'token must be a string that is not empty.'
+  const own = Object.entries(OWN_HANDLERS).find(([name]) => name in given)
+  return own === undefined ? undefined : `startServer takes no ${own[0]}; use ${own[1]}.`
+}
+
+function notStarted(message: string): StartServerResult {
+  return { success: false, port: null, message }
+}
+
+function failure(message: string): ActionResult {
+  return { success: false, message }
+}
+
+function count(clients: number): string {
+  return clients === 1 ? '1 client' : `${clients} clients`
+}
+
+/** Bytes without the pooled memory behind a `Buffer`, all of which a structured clone would take along. */
+function cloneable(data: string | Buffer): string | Uint8Array {
+  return typeof data === 'string' ? data : new Uint8Array(data)
+}
+
+function messageOf(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error)
+  return `${message.charAt(0).toUpperCase()}${message.slice(1)}${/[.!?]$/.test(message) ? '' : '.'}`
+}
+
+async function within<T>(timeoutMs: number, promise: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(
+      () => reject(new Error(`The message did not leave within ${timeoutMs} ms; it may still do so.`)),
+      timeoutMs,
+    )
+  })
+  try {
+    return await Promise.race([promise, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+function isPromise(value: unknown): value is Promise<unknown> {
+  return typeof (value as PromiseLike<unknown> | undefined)?.then === 'function'
+}
+
+function warn(error: unknown): void {
+  process.emitWarning(error instanceof Error ? error : String(error))
+}

@@ -1,0 +1,69 @@
+import type { Server as HttpServer, IncomingMessage } from 'node:http'
+import type { Server as HttpsServer } from 'node:https'
+import { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { normalizeAddress } from './admission.ts'
+import { HandshakeError } from './errors.ts'
+import { formatRefusal, type RequestOrigin, splitTarget } from './handshake.ts'
+import { HeaderFields } from './headers.ts'
+import type { RequestHead } from './http-head.ts'
+
+/** An http server of the user's. */
+export type AttachableServer = HttpServer | HttpsServer
+
+/** Takes an upgrade request of the http server that is its own. */
+export interface Attachment {
+  /** Undefined for every path. */
+  readonly path: string | undefined
+  receiveUpgrade(socket: Duplex, from: RequestOrigin, head: RequestHead, rest: Buffer): void
+}
+
+/** One `upgrade` listener per http server, however many of ours share it. */
+const attachments = new WeakMap<AttachableServer, Attachment[]>()
+
+/**
+ * Adds an owner of upgrade requests to an http server, and returns the function that takes it away. Requests for other
+ * paths are left to other listeners, and refused with 404 only when there is nobody else to answer them.
+ */
+export function attachTo(server: AttachableServer, attachment: Attachment): () => void {
+  const known = attachments.get(server)
+  if (known !== undefined) known.push(attachment)
+  else {
+    attachments.set(server, [attachment])
+    server.on('upgrade', onUpgrade)
+  }
+  return () => {
+    const remaining = (attachments.get(server) ?? []).filter((other) => other !== attachment)
+    if (remaining.length > 0) attachments.set(server, remaining)
+    else {
+      attachments.delete(server)
+      server.off('upgrade', onUpgrade)
+    }
+  }
+}
+
+function onUpgrade(this: AttachableServer, request: IncomingMessage, socket: Duplex, rest: Buffer): void {
+  const { path } = splitTarget(request.url ?? '/')
+  const owner = attachments.get(this)?.find((attachment) => attachment.path === undefined || attachment.path === path)
+  if (owner !== undefined) {
+    // node:http's own timeouts end with the request.
+    if (socket instanceof Socket) socket.setTimeout(0).setNoDelay(true)
+    owner.receiveUpgrade(socket, originOf(socket), headOf(request), rest)
+  } else if (this.listenerCount('upgrade') === 1) {
+    socket.on('error', () => {})
+    socket.end(formatRefusal(new HandshakeError('ERR_PATH', 404, 'There is no WebSocket at this path.')))
+  }
+}
+
+function originOf(socket: Duplex): RequestOrigin {
+  const { remoteAddress = '' } = socket as Partial<Socket>
+  return { remoteAddress: normalizeAddress(remoteAddress), secure: 'encrypted' in socket }
+}
+
+/** What node:http has parsed, in our words. Its header lines come in pairs, unmerged. */
+function headOf(request: IncomingMessage): RequestHead {
+  const headers = new HeaderFields()
+  const { rawHeaders, method = '', url = '', httpVersion } = request
+  for (let index = 0; index < rawHeaders.length; index += 2) headers.append(rawHeaders[index]!, rawHeaders[index + 1]!)
+  return { method, target: url, version: httpVersion === '1.0' ? '1.0' : '1.1', headers }
+}

@@ -1,0 +1,208 @@
+import { MAX_RESERVED_BYTES } from './protocol.ts'
+
+/*
+ * Output of one tick, for all connections of the thread. A write to a socket costs the same whether it carries one
+ * frame or a thousand, so frames are collected and leave together: at the end of an incoming chunk, else when the
+ * current callback and its promises are through.
+ *
+ * Island. Frames are written straight into one area of memory, the slab, which is used again and again without an
+ * allocation as long as the kernel takes all of it at once. Two rules keep that safe:
+ *
+ *   - the open region of the slab has one owner; another connection that wants to write closes it first;
+ *   - memory that a socket did not take at once is left to it and never written again.
+ *
+ * What waits for a connection is a run: an immutable list that ends in its latest bytes. Appending the same broadcast
+ * frame to the same run gives the same run, so a thousand subscribers share one list, and it is joined once.
+ */
+
+const SLAB_BYTES = MAX_RESERVED_BYTES * 2
+/** A connection with more than this waiting is written to at once. */
+const FLUSH_AT_BYTES = 65_536
+/** Runs above this are not joined by copying: their parts go out in one vectored write. */
+const JOINED_BYTES = 65_536
+
+/** What waits for a connection: `previous`, then `bytes`. */
+export class Run {
+  readonly previous: Run | null
+  readonly bytes: Buffer
+  /** Bytes of the whole run. */
+  readonly total: number
+  /** The run that was made last by appending to this one. */
+  next: Run | null = null
+  #joined: Buffer | undefined = undefined
+
+  constructor(previous: Run | null, bytes: Buffer) {
+    this.previous = previous
+    this.bytes = bytes
+    this.total = bytes.length + (previous === null ? 0 : previous.total)
+  }
+
+  /** The parts in order. */
+  parts(): Buffer[] {
+    const parts: Buffer[] = []
+    for (let run: Run | null = this; run !== null; run = run.previous) parts.push(run.bytes)
+    return parts.reverse()
+  }
+
+  /** All parts in one buffer; the work is done once, however many connections share the run. */
+  joined(): Buffer {
+    this.#joined ??= Buffer.concat(this.parts(), this.total)
+    return this.#joined
+  }
+}
+
+/** A connection, as the batch sees it. */
+export interface BatchMember {
+  /** What waits for it; kept here so that a connection with nothing to send costs one field. */
+  pendingRun: Run | null
+  /** Hands bytes to the socket; true when the kernel has taken all of them and the memory is free again. */
+  transmit(bytes: Buffer): boolean
+  /** The same for several buffers, in one write. */
+  transmitParts(parts: Buffer[]): boolean
+}
+
+/** See the head of the file. One instance serves the thread. */
+export class Batch {
+  /** The memory in which `reserve` gives room. */
+  area: Buffer = Buffer.allocUnsafeSlow(SLAB_BYTES)
+
+  /** The open region, `area[#start..#end)`, belongs to `#owner`; below it nothing is free. */
+  #start = 0
+  #end = 0
+  #owner: BatchMember | undefined = undefined
+  /** A socket still needs a part of this area: it is used up to its end and then left behind. */
+  #stuck = false
+  /** Connections with something waiting; one that has been flushed in between may still stand here. */
+  readonly #waiting: BatchMember[] = []
+  /** The run that was made last from nothing. */
+  #first: Run | null = null
+  #scheduled = false
+  #receiving = false
+  readonly #flush = (): void => this.flush()
+
+  /** Bytes of this connection that its socket has not been given yet. */
+  pendingBytes(member: BatchMember): number {
+    const open = this.#owner === member ? this.#end - this.#start : 0
+    return open + (member.pendingRun === null ? 0 : member.pendingRun.total)
+  }
+
+  /** Room for `size` bytes (at most `MAX_RESERVED_BYTES`) behind the member's output; returns its offset in `area`. */
+  reserve(member: BatchMember, size: number): number {
+    if (this.#owner !== member) this.#open(member)
+    if (this.#end + size > SLAB_BYTES) {
+      this.flushMember(member)
+      if (this.#end + size > SLAB_BYTES) this.#leaveArea()
+      this.#open(member)
+    }
+    return this.#end
+  }
+
+  /** The reserved room was used up to `end`. */
+  commit(end: number): void {
+    this.#end = end
+    this.#schedule()
+  }
+
+  /** Adds bytes that are not copied and may be shared between members. */
+  append(member: BatchMember, bytes: Buffer): void {
+    if (this.#owner === member) this.#closeRegion()
+    if (member.pendingRun === null) this.#waiting.push(member)
+    member.pendingRun = this.#extend(member.pendingRun, bytes)
+    this.#schedule()
+    if (member.pendingRun.total > FLUSH_AT_BYTES) this.flushMember(member)
+  }
+
+  /** What is sent until `endChunk` waits for it. Both are called in one go. */
+  beginChunk(): void {
+    this.#receiving = true
+  }
+
+  endChunk(): void {
+    this.#receiving = false
+    this.flush()
+  }
+
+  /** Writes what waits for anybody. */
+  flush(): void {
+    this.#scheduled = false
+    const waiting = this.#waiting
+    if (waiting.length === 0) return
+    if (waiting.length === 1) this.flushMember(waiting.pop()!)
+    else {
+      for (const member of waiting) this.flushMember(member)
+      waiting.length = 0
+    }
+    this.#first = null
+    if (!this.#stuck) this.#start = this.#end = 0
+  }
+
+  /** Writes what waits for one connection. */
+  flushMember(member: BatchMember): void {
+    if (this.#owner === member) {
+      if (member.pendingRun === null) {
+        this.#transmitRegion(member)
+        return
+      }
+      this.#closeRegion()
+    }
+    const run = member.pendingRun
+    if (run === null) return
+    member.pendingRun = null
+    if (run.previous === null) this.#noteTaken(member.transmit(run.bytes))
+    else if (run.total <= JOINED_BYTES) member.transmit(run.joined())
+    else this.#noteTaken(member.transmitParts(run.parts()))
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#receiving) return
+    this.#scheduled = true
+    // Behind all promises that are ready: what their handlers send leaves in one write too.
+    process.nextTick(this.#flush)
+  }
+
+  #open(member: BatchMember): void {
+    this.#closeRegion()
+    this.#owner = member
+    if (member.pendingRun === null) this.#waiting.push(member)
+  }
+
+  /** The owner's region goes to the end of its run. */
+  #closeRegion(): void {
+    const owner = this.#owner
+    this.#owner = undefined
+    if (owner === undefined || this.#end === this.#start) return
+    owner.pendingRun = new Run(owner.pendingRun, this.area.subarray(this.#start, this.#end))
+    this.#start = this.#end
+  }
+
+  #transmitRegion(member: BatchMember): void {
+    this.#owner = undefined
+    if (this.#end === this.#start) return
+    const taken = member.transmit(this.area.subarray(this.#start, this.#end))
+    if (taken) this.#end = this.#start
+    else this.#start = this.#end
+    this.#noteTaken(taken)
+  }
+
+  #noteTaken(taken: boolean): void {
+    if (!taken) this.#stuck = true
+  }
+
+  #leaveArea(): void {
+    this.area = Buffer.allocUnsafeSlow(SLAB_BYTES)
+    this.#start = this.#end = 0
+    this.#stuck = false
+  }
+
+  #extend(previous: Run | null, bytes: Buffer): Run {
+    const latest = previous === null ? this.#first : previous.next
+    if (latest !== null && latest.bytes === bytes) return latest
+    const run = new Run(previous, bytes)
+    if (previous === null) this.#first = run
+    else previous.next = run
+    return run
+  }
+}
+
+/** The batch of this thread. */
+export const batch: Batch = new Batch()

@@ -1,0 +1,618 @@
+import { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { Backlog, SLICE_BYTES } from './backlog.ts'
+import { batch, type Run } from './batch.ts'
+import { CloseCode } from './constants.ts'
+import { type ProtocolError, UsageError, WebSocketError } from './errors.ts'
+import { Inbox, type Message } from './inbox.ts'
+import { PingLedger } from './pings.ts'
+import { type CloseEvent, type ProtocolOptions, type ProtocolState, WebSocketProtocol } from './protocol.ts'
+import { adopt } from './socket-peer.ts'
+
+/** What can be sent. Text goes out as a text message, bytes as a binary one. */
+export type Data = string | Uint8Array | ArrayBuffer
+
+/** What happens to a client whose buffer is full. */
+export type SlowConsumerPolicy = 'close' | 'drop'
+
+/** Limits and times of a connection, complete and in the units of the sweep that calls `tick`. */
+export interface ConnectionSettings extends ProtocolOptions {
+  readonly maxBufferedBytes: number
+  readonly slowConsumer: SlowConsumerPolicy
+  /** Ticks of silence before a ping; 0 for no heartbeat. */
+  readonly pingTicks: number
+  /** Ticks of silence behind the ping before the peer counts as gone. */
+  readonly pongTicks: number
+  /** Ticks that the closing handshake may take. */
+  readonly closeTicks: number
+  readonly pongTimeoutMs: number
+}
+
+/** What the user wants to be told of a connection. One set serves all connections of a server. */
+export interface ConnectionHandlers<UserData> {
+  /**
+   * A whole message: a text as string, binary as `Buffer` (which is yours). When it returns a promise, the next message
+   * of this client waits for it.
+   */
+  message?(client: WebSocketConnection<UserData>, data: Message): void | Promise<void>
+  /** What waited for a slow client has left; `bufferedBytes` is 0 again. */
+  drain?(client: WebSocketConnection<UserData>): void
+  /** The connection has ended; called once, behind its last message. */
+  close?(client: WebSocketConnection<UserData>, event: CloseEvent): void
+  /**
+   * Something went wrong: an exception in a handler of yours (without this handler it becomes a process warning), or a
+   * peer that broke the protocol (`ProtocolError`).
+   */
+  error?(error: Error, client?: WebSocketConnection<UserData>): void
+}
+
+/** The server or client that a connection belongs to. */
+export interface ConnectionOwner<UserData> {
+  readonly settings: ConnectionSettings
+  readonly handlers: ConnectionHandlers<UserData>
+  /** TCP is gone. */
+  connectionEnded(connection: WebSocketConnection<UserData>): void
+  /** An exception in a handler. */
+  report(error: unknown, connection: WebSocketConnection<UserData>): void
+}
+
+/** What a connection is made from. */
+export interface ConnectionInit<UserData> {
+  readonly socket: Duplex
+  readonly owner: ConnectionOwner<UserData>
+  readonly id: string
+  readonly data: UserData
+  readonly path: string
+  readonly subprotocol: string
+  readonly remoteAddress: string
+}
+
+/** Why a peer is not read for a while; any of them is enough. */
+const Hold = { USER: 1, INBOX: 2, OUTPUT: 4 } as const
+
+/** A peer that leaves this much of its answers unread is not read either. */
+const UNREAD_BYTES = 1_048_576
+/** Below this `bufferedBytes` may count what is only waiting for the end of the tick. */
+const UNFLUSHED_BYTES = 16_384
+
+const NOTHING: Buffer = Buffer.alloc(0)
+
+/**
+ * One WebSocket connection: a client of a server, or what `connect` gives. It joins the protocol to a socket, and adds
+ * what needs one: time, backpressure in both directions, delivery in order.
+ */
+export class WebSocketConnection<UserData = unknown> {
+  /** Unique among the connections of this process and, being random, of others. */
+  readonly id: string
+  /** Yours: what `authorize` has given, or whatever you set. */
+  data: UserData
+  /** Path of the request that opened the connection, without its query. */
+  readonly path: string
+  /** The subprotocol that was agreed on (RFC 6455 §1.9), '' for none. */
+  readonly subprotocol: string
+  /** Address of the peer; IPv4 also where it came as IPv4-mapped IPv6. */
+  readonly remoteAddress: string
+  /** Round-trip time of the last ping that was answered, in milliseconds; undefined before the first. */
+  latencyMs: number | undefined = undefined
+  /** @internal What waits in the batch. */
+  pendingRun: Run | null = null
+
+  readonly #socket: Duplex
+  /** The kernel has everything as soon as `writableLength` is 0; other streams finish later, on their own terms. */
+  readonly #takesAtOnce: boolean
+  readonly #owner: ConnectionOwner<UserData>
+  readonly #protocol: WebSocketProtocol
+  /** Set while messages cannot be handed on at once. */
+  #inbox: Inbox | undefined = undefined
+  /** Set while the socket has not taken all output. */
+  #backlog: Backlog | undefined = undefined
+  #pings: PingLedger | undefined = undefined
+  /** Bits of `Hold`. */
+  #holds = 0
+  /** While open: ticks since the peer last gave a sign of life. Later: ticks since closing began. */
+  #ticks = 0
+
+  /** @internal Connections are made by `WebSocketServer` and `connect`. */
+  constructor(init: ConnectionInit<UserData>) {
+    this.id = init.id
+    this.data = init.data
+    this.path = init.path
+    this.subprotocol = init.subprotocol
+    this.remoteAddress = init.remoteAddress
+    this.#socket = init.socket
+    this.#takesAtOnce = init.socket instanceof Socket && !('encrypted' in init.socket)
+    this.#owner = init.owner
+    this.#protocol = new WebSocketProtocol(init.owner.settings, this)
+  }
+
+  // ── state ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Where the connection stands; messages can be sent while it is `open`. */
+  get state(): ProtocolState {
+    return this.#protocol.state
+  }
+
+  /**
+   * Bytes, framing included, that were accepted and that the kernel has not taken yet. Up to 16 KiB of it may merely
+   * wait for the end of the tick; from there on it is not 0 before `drain` has been called.
+   */
+  get bufferedBytes(): number {
+    if (batch.pendingBytes(this) >= UNFLUSHED_BYTES) batch.flushMember(this)
+    return this.#unsentBytes()
+  }
+
+  #unsentBytes(): number {
+    const waiting = this.#backlog === undefined ? 0 : this.#backlog.bytes
+    return batch.pendingBytes(this) + waiting + this.#socket.writableLength
+  }
+
+  // ── sending ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * Sends a message: a string as text (lone surrogates become U+FFFD), bytes as binary. Never throws for a peer that is
+   * gone. Binary above 16 KiB is not copied: do not change it before `flushed()` resolves.
+   *
+   * @returns false when the message was not accepted: the connection is not open, or `maxBufferedBytes` is reached
+   *   (what follows then is the option `slowConsumer`).
+   * @throws UsageError `ERR_DATA_TYPE` for anything but a string, a `Uint8Array` or an `ArrayBuffer`.
+   */
+  send(data: Data): boolean {
+    if (typeof data === 'string') {
+      if (this.#protocol.state !== 'open' || !this.#hasRoom(data)) return false
+      this.#protocol.sendText(data)
+    } else {
+      const bytes = toBytes(data)
+      if (this.#protocol.state !== 'open' || !this.#hasRoom(bytes)) return false
+      this.#protocol.sendBinary(bytes)
+    }
+    return true
+  }
+
+  /** @internal Sends frames that were encoded for several connections. */
+  sendEncoded(frames: Buffer): boolean {
+    if (this.#protocol.state !== 'open' || !this.#hasRoom(frames)) return false
+    this.#protocol.sendEncoded(frames)
+    return true
+  }
+
+  /** Whether this may be buffered as well; if not, the policy for slow consumers has been applied. */
+  #hasRoom(data: string | Uint8Array): boolean {
+    // While the socket takes everything, what waits is bounded by the batch.
+    if (this.#backlog === undefined && data.length <= UNFLUSHED_BYTES) return true
+    const { maxBufferedBytes, slowConsumer } = this.#owner.settings
+    const size = typeof data === 'string' ? Buffer.byteLength(data) : data.length
+    if (this.#unsentBytes() + size <= maxBufferedBytes) return true
+    batch.flushMember(this)
+    const unsent = this.#unsentBytes()
+    // A message of any size may go to a peer that keeps up: what bounds it is the sender.
+    if (unsent === 0 || unsent + size <= maxBufferedBytes) return true
+    if (slowConsumer === 'close') {
+      // Closing means that nothing follows the gap.
+      this.#protocol.fail(CloseCode.TRY_AGAIN_LATER, 'the client reads too slowly')
+    }
+    return false
+  }
+
+  /**
+   * Resolves when everything accepted so far is in the kernel's hands.
+   *
+   * @throws WebSocketError `ERR_CONNECTION_CLOSED` when the connection ends before.
+   */
+  async flushed(): Promise<void> {
+    batch.flushMember(this)
+    if (this.#backlog !== undefined) return this.#backlog.wait()
+    if (this.state === 'closed' || this.#socket.destroyed) throw closedError()
+  }
+
+  /**
+   * Resolves when the peer's WebSocket implementation has received everything accepted so far: a ping behind it was
+   * answered (RFC 6455 §5.5.2). That the application has handled it is for the application to say.
+   *
+   * @param options.timeoutMs how long to wait; default `pongTimeoutMs`.
+   * @throws WebSocketError `ERR_DELIVERY_TIMEOUT`, or `ERR_CONNECTION_CLOSED` when the connection is not open or ends before.
+   */
+  delivered(options: { readonly timeoutMs?: number } = {}): Promise<void> {
+    if (this.state !== 'open') return Promise.reject(closedError())
+    const timeoutMs = options.timeoutMs ?? this.#owner.settings.pongTimeoutMs
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        reject(new WebSocketError('ERR_DELIVERY_TIMEOUT', `the peer did not answer within ${timeoutMs} ms`))
+      }, timeoutMs)
+      this.#ping((error) => {
+        clearTimeout(timer)
+        error === undefined ? resolve() : reject(error)
+      })
+    })
+  }
+
+  /** Sends a Ping; its pong updates `latencyMs`. Returns false when the connection is not open. */
+  ping(): boolean {
+    if (this.state !== 'open') return false
+    this.#ping()
+    return true
+  }
+
+  #ping(settle?: (error?: WebSocketError) => void): void {
+    this.#pings ??= new PingLedger()
+    this.#protocol.sendPing(this.#pings.add(performance.now(), settle))
+  }
+
+  // ── receiving ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Stops reading: no message is delivered, and TCP holds the peer back once the kernel's buffers are full. */
+  pause(): void {
+    this.#hold(Hold.USER)
+  }
+
+  /** Ends `pause`. */
+  resume(): void {
+    this.#release(Hold.USER)
+    if (this.#inbox !== undefined) this.#deliverWaiting()
+  }
+
+  /**
+   * The messages, where no `message` handler is given; the peer is held back while they are not read. The iteration
+   * ends when the connection closes, with a `WebSocketError` `ERR_CONNECTION_CLOSED` if it did not close cleanly.
+   */
+  [Symbol.asyncIterator](): AsyncIterableIterator<Message, undefined> {
+    if (this.#owner.handlers.message !== undefined) {
+      throw new UsageError('ERR_ITERATION', 'messages go to the message handler; leave it out to iterate over them')
+    }
+    const inbox = this.queueMessages()
+    const iterator: AsyncIterableIterator<Message, undefined> = {
+      next: async () => {
+        const result = inbox.read()
+        if (inbox.empty) this.#release(Hold.INBOX)
+        return result
+      },
+      return: () => Promise.resolve({ done: true, value: undefined }),
+      [Symbol.asyncIterator]: () => iterator,
+    }
+    return iterator
+  }
+
+  // ── closing ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * Starts the closing handshake (RFC 6455 §7.1.2); what was accepted before is still sent. If the peer does not answer
+   * within `closeTimeoutMs`, the connection is cut. Does nothing when the connection is closing already.
+   *
+   * @param code 1000 to 1003, 1007 to 1014 or 3000 to 4999; without one the Close frame is empty and the peer sees 1005.
+   * @param reason at most 123 bytes of UTF-8.
+   * @throws UsageError `ERR_CLOSE_ARGUMENT` for any other code, or a longer reason.
+   */
+  close(code?: number, reason?: string): void {
+    const wasOpen = this.state === 'open'
+    this.#protocol.close(code, reason)
+    if (wasOpen) this.#ticks = 0
+    this.#releaseAll()
+  }
+
+  /** Cuts the connection at once: nothing more is sent or delivered. The peer sees 1006. */
+  terminate(): void {
+    this.#protocol.abandon()
+    this.#inbox?.clear()
+    this.#socket.destroy()
+  }
+
+  // ── for the server, the client and the batch ──────────────────────────────────────────────────────────────────────
+
+  /** @internal Takes over the socket, whose handshake is done; `rest` came behind it in the same packet. */
+  start(rest: Buffer): void {
+    adopt(this.#socket, this)
+    if (rest.length > 0) this.receive(rest)
+    if (this.#holds === 0) this.#socket.resume()
+  }
+
+  /** @internal Runs a handler that may return a promise; messages wait for it. */
+  runHandler(handler: () => void | Promise<void>): void {
+    try {
+      const result = handler()
+      if (typeof result?.then === 'function') this.#waitFor(result)
+    } catch (error) {
+      this.#handlerFailed(error)
+    }
+  }
+
+  /** @internal From now on messages are kept until they are read. */
+  queueMessages(): Inbox {
+    this.#inbox ??= new Inbox()
+    this.#inbox.iterated = true
+    return this.#inbox
+  }
+
+  /** @internal Bytes from the socket. */
+  receive(chunk: Buffer): void {
+    if (this.#protocol.state === 'open') this.#ticks = 0
+    batch.beginChunk()
+    try {
+      this.#protocol.receive(chunk)
+    } finally {
+      batch.endChunk()
+    }
+  }
+
+  /** @internal The peer has ended TCP. */
+  receiveEnd(): void {
+    this.#protocol.abandon()
+  }
+
+  /** @internal TCP is gone. */
+  socketClosed(): void {
+    if (this.#protocol.state === 'closed') return
+    const event = this.#protocol.receiveEnd()
+    const error = closedError()
+    this.#backlog?.settle(error)
+    this.#backlog = undefined
+    this.pendingRun = null
+    this.#pings?.fail()
+    this.#owner.connectionEnded(this)
+    const inbox = this.#inbox
+    if (inbox === undefined) {
+      this.#tellClose(event)
+      return
+    }
+    inbox.closeEvent = event
+    inbox.end(event.wasClean ? undefined : error)
+    this.#deliverWaiting()
+  }
+
+  /** @internal One step of the sweep: heartbeat and closing timeout. */
+  tick(): void {
+    const { pingTicks, pongTicks, closeTicks } = this.#owner.settings
+    this.#ticks++
+    if (this.state !== 'open') {
+      if (this.#ticks > closeTicks) this.#socket.destroy()
+      return
+    }
+    // A peer that we do not read cannot give a sign of life, unless it is one of those that do not read us.
+    const unread = (this.#holds & (Hold.USER | Hold.INBOX)) !== 0 && this.#backlog === undefined
+    if (pingTicks === 0 || unread) this.#ticks = 0
+    else if (this.#ticks === pingTicks) this.#ping()
+    else if (this.#ticks > pingTicks + pongTicks) {
+      this.#protocol.abandon('the peer did not answer a ping')
+      this.terminate()
+    }
+  }
+
+  /** @internal A whole message, from the protocol. */
+  onMessage(message: Message): void {
+    const inbox = this.#inbox
+    if (inbox === undefined) {
+      this.#deliver(message)
+      return
+    }
+    inbox.push(message)
+    if (inbox.full) this.#hold(Hold.INBOX)
+  }
+
+  /** @internal */
+  onPong(payload: Buffer): void {
+    this.latencyMs = this.#pings?.answer(payload, performance.now()) ?? this.latencyMs
+  }
+
+  /** @internal */
+  onViolation(error: ProtocolError): void {
+    try {
+      this.#owner.handlers.error?.(error, this)
+    } catch (thrown) {
+      this.#owner.report(thrown, this)
+    }
+  }
+
+  /** @internal The protocol is through: TCP ends behind what is still to be sent. */
+  onEnd(): void {
+    this.#ticks = 0
+    batch.flushMember(this)
+    if (this.#backlog === undefined) this.#socket.end()
+    this.#releaseAll()
+  }
+
+  /** @internal */
+  flushNow(): boolean {
+    batch.flushMember(this)
+    return this.#backlog === undefined
+  }
+
+  /** @internal */
+  get area(): Buffer {
+    return batch.area
+  }
+
+  /** @internal */
+  reserve(size: number): number {
+    return batch.reserve(this, size)
+  }
+
+  /** @internal */
+  commit(end: number): void {
+    batch.commit(end)
+  }
+
+  /** @internal */
+  append(bytes: Buffer): void {
+    batch.append(this, bytes)
+  }
+
+  /** @internal */
+  transmit(bytes: Buffer): boolean {
+    const socket = this.#socket
+    if (!socket.writable) return true
+    if (this.#backlog !== undefined) {
+      this.#backlog.push(bytes)
+      this.#checkUnread()
+      return false
+    }
+    if (!this.#takesAtOnce || bytes.length > SLICE_BYTES) return this.transmitParts([bytes])
+    socket.write(bytes)
+    if (socket.writableLength === 0) {
+      this.#protocol.outputFlushed()
+      return true
+    }
+    this.#backlog = new Backlog()
+    // An empty write behind the one under way tells when that is through; most writes need no callback.
+    socket.write(NOTHING, (error) => this.#written(error))
+    this.#checkUnread()
+    return false
+  }
+
+  /** @internal */
+  transmitParts(parts: Buffer[]): boolean {
+    if (this.#backlog === undefined) {
+      if (!this.#socket.writable) return true
+      this.#backlog = new Backlog()
+      for (const part of parts) this.#backlog.push(part)
+      this.#writeSlice()
+    } else for (const part of parts) this.#backlog.push(part)
+    this.#checkUnread()
+    return false
+  }
+
+  // ── backlog ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #writeSlice(): void {
+    const socket = this.#socket
+    const slice = this.#backlog!.takeSlice()
+    const last = slice.pop()!
+    socket.cork()
+    for (const part of slice) socket.write(part)
+    socket.write(last, (error) => this.#written(error))
+    socket.uncork()
+  }
+
+  /** The socket has handed over what it was given. */
+  #written(error: Error | null | undefined): void {
+    const backlog = this.#backlog
+    if (backlog === undefined || error) return
+    if (this.state === 'open') this.#ticks = 0
+    if (backlog.bytes > 0) {
+      this.#writeSlice()
+      if (this.#unsentBytes() <= this.#unreadMark()) this.#release(Hold.OUTPUT)
+      return
+    }
+    this.#backlog = undefined
+    this.#protocol.outputFlushed()
+    backlog.settle()
+    this.#release(Hold.OUTPUT)
+    if (this.state === 'draining') this.#socket.end()
+    else this.#tellDrain()
+  }
+
+  #checkUnread(): void {
+    if (this.#unsentBytes() > this.#unreadMark()) this.#hold(Hold.OUTPUT)
+  }
+
+  /** A peer is held back well before its own unread answers would make a slow consumer of it. */
+  #unreadMark(): number {
+    return Math.min(UNREAD_BYTES, this.#owner.settings.maxBufferedBytes / 2)
+  }
+
+  // ── holding the peer back ─────────────────────────────────────────────────────────────────────────────────────────
+
+  #hold(reason: number): void {
+    if (this.state === 'draining' || this.state === 'closed') return
+    if (this.#holds === 0) {
+      this.#protocol.hold()
+      this.#socket.pause()
+    }
+    this.#holds |= reason
+  }
+
+  #release(reason: number): void {
+    if ((this.#holds & reason) === 0) return
+    this.#holds &= ~reason
+    if (this.#holds !== 0) return
+    batch.beginChunk()
+    try {
+      this.#protocol.release()
+    } finally {
+      batch.endChunk()
+    }
+    if (this.#holds === 0) this.#socket.resume()
+  }
+
+  /** A connection that is ending must be read, or its end would never be seen. */
+  #releaseAll(): void {
+    this.#release(Hold.USER | Hold.INBOX | Hold.OUTPUT)
+  }
+
+  // ── delivery ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #deliver(message: Message): void {
+    const handlers = this.#owner.handlers
+    try {
+      const result = handlers.message?.(this, message)
+      if (typeof result?.then === 'function') this.#waitFor(result)
+    } catch (error) {
+      this.#handlerFailed(error)
+    }
+  }
+
+  #waitFor(promise: PromiseLike<void>): void {
+    this.#inbox ??= new Inbox()
+    this.#inbox.busy = true
+    promise.then(
+      () => this.#handlerDone(),
+      (error) => {
+        this.#handlerFailed(error)
+        this.#handlerDone()
+      },
+    )
+  }
+
+  #handlerDone(): void {
+    const inbox = this.#inbox!
+    inbox.busy = false
+    this.#deliverWaiting()
+  }
+
+  /** Hands on what waits, until a handler is busy again or nothing is left. */
+  #deliverWaiting(): void {
+    const inbox = this.#inbox!
+    while (!inbox.busy && !inbox.iterated && (this.#holds & Hold.USER) === 0) {
+      const message = inbox.shift()
+      if (message === undefined) {
+        this.#inbox = undefined
+        this.#release(Hold.INBOX)
+        break
+      }
+      this.#deliver(message)
+    }
+    if ((inbox.empty || inbox.iterated) && inbox.closeEvent !== undefined) {
+      const event = inbox.closeEvent
+      inbox.closeEvent = undefined
+      this.#tellClose(event)
+    }
+  }
+
+  #handlerFailed(error: unknown): void {
+    this.#protocol.fail(CloseCode.INTERNAL_ERROR, 'internal error')
+    this.#owner.report(error, this)
+  }
+
+  #tellClose(event: CloseEvent): void {
+    try {
+      this.#owner.handlers.close?.(this, event)
+    } catch (error) {
+      this.#owner.report(error, this)
+    }
+  }
+
+  #tellDrain(): void {
+    try {
+      this.#owner.handlers.drain?.(this)
+    } catch (error) {
+      this.#handlerFailed(error)
+    }
+  }
+}
+
+export function toBytes(data: Uint8Array | ArrayBuffer): Uint8Array {
+  if (data instanceof Uint8Array) return data
+  if (data instanceof ArrayBuffer) return new Uint8Array(data)
+  throw new UsageError('ERR_DATA_TYPE', 'only a string, a Uint8Array or an ArrayBuffer can be sent')
+}
+
+function closedError(): WebSocketError {
+  return new WebSocketError('ERR_CONNECTION_CLOSED', 'the connection is closed')
+}

@@ -1,0 +1,361 @@
+import { CloseCode, MAX_CONTROL_BYTES, Opcode, type Role } from './constants.ts'
+import { ProtocolError } from './errors.ts'
+import { applyMask, rotateMaskingKey } from './masking.ts'
+
+/*
+ * RFC 6455 §5.2, in both directions:
+ *
+ *      0                   1                   2                   3
+ *      0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+ *     +-+-+-+-+-------+-+-------------+-------------------------------+
+ *     |F|R|R|R| opcode|M| Payload len |    Extended payload length    |
+ *     |I|S|S|S|  (4)  |A|     (7)     |          (16 / 64)            |
+ *     |N|V|V|V|       |S|             | (if payload len == 126 / 127) |
+ *     | |1|2|3|       |K|             |                               |
+ *     +-+-+-+-+-------+-+-------------+-------------------------------+
+ *     |  masking key (4 bytes, if MASK is set)  |  payload            |
+ *     +-----------------------------------------+---------------------+
+ */
+
+const FIN = 0x80
+const RSV1 = 0x40
+const RSV2_RSV3 = 0x30
+const OPCODE = 0x0f
+const MASK = 0x80
+const LENGTH = 0x7f
+const LENGTH_16 = 126
+const LENGTH_64 = 127
+
+/** Longest possible frame header: 2 bytes, a 64-bit length, a masking key. */
+export const MAX_HEADER_BYTES = 14
+
+/** A frame to encode. */
+export interface Frame {
+  readonly opcode: Opcode
+  readonly payload: Uint8Array
+  /** Last frame of its message. Default true. */
+  readonly fin?: boolean
+  /** First frame of a compressed message (RFC 7692 §6). Default false. */
+  readonly rsv1?: boolean
+  /** Present on frames of a client (§5.3): a 32-bit integer, its lowest byte first on the wire. */
+  readonly maskingKey?: number | undefined
+}
+
+/** First byte of a frame. */
+export function firstByte(opcode: Opcode, fin: boolean, rsv1: boolean): number {
+  return opcode | (fin ? FIN : 0) | (rsv1 ? RSV1 : 0)
+}
+
+/** Bytes that the header of a frame takes. */
+export function headerSize(payloadLength: number, masked: boolean): number {
+  return (payloadLength < LENGTH_16 ? 2 : payloadLength < 0x10000 ? 4 : 10) + (masked ? 4 : 0)
+}
+
+/** Writes a header at `target[at...]` and returns where the payload begins. */
+export function writeHeader(
+  target: Buffer,
+  at: number,
+  first: number,
+  payloadLength: number,
+  maskingKey: number | undefined,
+): number {
+  target[at] = first
+  const maskBit = maskingKey === undefined ? 0 : MASK
+  if (payloadLength < LENGTH_16) {
+    target[at + 1] = maskBit | payloadLength
+    at += 2
+  } else if (payloadLength < 0x10000) {
+    target[at + 1] = maskBit | LENGTH_16
+    target[at + 2] = payloadLength >> 8
+    target[at + 3] = payloadLength
+    at += 4
+  } else {
+    target[at + 1] = maskBit | LENGTH_64
+    target.writeUInt32BE(Math.floor(payloadLength / 0x100000000), at + 2)
+    target.writeUInt32BE(payloadLength >>> 0, at + 6)
+    at += 10
+  }
+  if (maskingKey === undefined) return at
+  target.writeInt32LE(maskingKey | 0, at)
+  return at + 4
+}
+
+/** Writes a whole frame at `target[at...]`, masked if it has a key, and returns its end. */
+export function writeFrame(
+  target: Buffer,
+  at: number,
+  first: number,
+  payload: Uint8Array,
+  maskingKey: number | undefined,
+): number {
+  const start = writeHeader(target, at, first, payload.byteLength, maskingKey)
+  target.set(payload, start)
+  const end = start + payload.byteLength
+  if (maskingKey !== undefined) applyMask(target, start, end, maskingKey)
+  return end
+}
+
+/** Most bytes that `writeTextFrame` may need for this text. */
+export function maxTextFrameSize(text: string): number {
+  return MAX_HEADER_BYTES + text.length * 3
+}
+
+/** As `writeFrame`, straight from a string: the text is encoded once, in its place. `target` has `maxTextFrameSize`. */
+export function writeTextFrame(
+  target: Buffer,
+  at: number,
+  first: number,
+  text: string,
+  maskingKey: number | undefined,
+): number {
+  // The header stands before the length is known: room is left for that of an ASCII text, which is mostly right.
+  const guess = at + headerSize(text.length, maskingKey !== undefined)
+  const length = target.write(text, guess)
+  const start = at + headerSize(length, maskingKey !== undefined)
+  if (start !== guess) target.copyWithin(start, guess, guess + length)
+  writeHeader(target, at, first, length, maskingKey)
+  const end = start + length
+  if (maskingKey !== undefined) applyMask(target, start, end, maskingKey)
+  return end
+}
+
+/** One frame as bytes. The payload is copied, never changed. */
+export function encodeFrame(frame: Frame): Buffer {
+  const { opcode, payload, fin = true, rsv1 = false, maskingKey } = frame
+  const bytes = Buffer.allocUnsafe(headerSize(payload.byteLength, maskingKey !== undefined) + payload.byteLength)
+  writeFrame(bytes, 0, firstByte(opcode, fin, rsv1), payload, maskingKey)
+  return bytes
+}
+
+/** What the decoder has to know about the connection. */
+export interface FrameDecoderOptions {
+  /** Our own role: a server demands masked frames, a client refuses them (§5.1). */
+  readonly role: Role
+  /** Longest payload that one frame may declare; beyond it the frame fails with 1009 before any of it is kept. */
+  readonly maxFrameBytes: number
+  /** RSV1 is defined by a negotiated extension (RFC 7692 §6). Default false. */
+  readonly allowRsv1?: boolean
+}
+
+const EMPTY: Buffer = Buffer.alloc(0)
+
+/**
+ * Bytes to frames. `push` a chunk, then `read` until it says false; each true describes one *piece* in the fields.
+ *
+ * A control frame is always one piece. A data frame whose payload the chunk cuts comes in several, so that nothing is
+ * kept here and bad text can fail at its first bad byte: `starts` marks the first piece, `ends` the last. Payloads are
+ * unmasked in place: the chunk belongs to the decoder from `push` on, and a piece is a view of it.
+ *
+ * `read` throws `ProtocolError` when a header says what it must not (RSV bits, opcode, mask, length).
+ */
+export class FrameDecoder {
+  /** Of the current frame. */
+  fin = true
+  rsv1 = false
+  opcode: Opcode = Opcode.CONTINUATION
+  payloadLength = 0
+  /** The current piece: `bytes[start..end)`. */
+  bytes: Buffer = EMPTY
+  start = 0
+  end = 0
+  starts = false
+  ends = false
+  /** No byte of the piece is above 0x7F. False also where nobody has looked (unmasked frames). */
+  ascii = false
+
+  readonly #options: FrameDecoderOptions
+  #chunk: Buffer = EMPTY
+  #at = 0
+  /** Payload bytes of the current data frame that are still to come. */
+  #remaining = 0
+  #maskingKey = 0
+  /** A header, or a control frame, that the end of a chunk has cut; `#heldLength` bytes of it are there. */
+  #held: Buffer | undefined = undefined
+  #heldLength = 0
+
+  constructor(options: FrameDecoderOptions) {
+    this.#options = options
+  }
+
+  /** Hands over the next bytes. The bytes before must have been read to their end. */
+  push(chunk: Buffer): void {
+    this.#chunk = chunk
+    this.#at = 0
+  }
+
+  /** Moves on to the next piece; false when more bytes are needed. */
+  read(): boolean {
+    if (this.#remaining > 0) return this.#readPayload(false)
+    if (this.#held !== undefined) return this.#readHeld()
+    const available = this.#chunk.length - this.#at
+    if (available === 0) return this.#release()
+    const size = this.#headSize(this.#chunk, this.#at, available)
+    if (available < size) return this.#hold(available)
+    const start = this.#readHeader(this.#chunk, this.#at)
+    if (this.opcode < Opcode.CLOSE) {
+      this.#at = start
+      return this.#readPayload(true)
+    }
+    this.#at = start + this.payloadLength
+    return this.#readControl(this.#chunk, start)
+  }
+
+  /** Bytes from the start of a frame to where it can be read: its header and, for a control frame, its payload. */
+  #headSize(bytes: Buffer, at: number, available: number): number {
+    if (available < 2) return 2
+    const first = bytes[at]!
+    const second = bytes[at + 1]!
+    this.#checkStart(first, second)
+    const length = second & LENGTH
+    const size = (length < LENGTH_16 ? 2 : length === LENGTH_16 ? 4 : 10) + (second & MASK ? 4 : 0)
+    return (first & OPCODE) < Opcode.CLOSE ? size : size + length
+  }
+
+  /** What the first two bytes alone can do wrong. */
+  #checkStart(first: number, second: number): void {
+    const opcode = first & OPCODE
+    // §5.2: "MUST be 0 unless an extension is negotiated that defines meanings for non-zero values."
+    if ((first & RSV2_RSV3) !== 0 || ((first & RSV1) !== 0 && !this.#mayBeCompressed(opcode))) {
+      throw new ProtocolError('ERR_RESERVED_BITS', CloseCode.PROTOCOL_ERROR, 'reserved bits are set')
+    }
+    if ((opcode > Opcode.BINARY && opcode < Opcode.CLOSE) || opcode > Opcode.PONG) {
+      throw new ProtocolError('ERR_OPCODE', CloseCode.PROTOCOL_ERROR, `opcode ${opcode} is reserved`)
+    }
+    if ((second & MASK) === 0) {
+      // §5.1: "The server MUST close the connection upon receiving a frame that is not masked."
+      if (this.#options.role === 'server') {
+        throw new ProtocolError('ERR_MASK_REQUIRED', CloseCode.PROTOCOL_ERROR, 'frames of a client must be masked')
+      }
+    } else if (this.#options.role === 'client') {
+      throw new ProtocolError('ERR_MASK_FORBIDDEN', CloseCode.PROTOCOL_ERROR, 'frames of a server must not be masked')
+    }
+    if (opcode < Opcode.CLOSE) return
+    // §5.5: "All control frames MUST have a payload length of 125 bytes or less and MUST NOT be fragmented."
+    if ((first & FIN) === 0) {
+      throw new ProtocolError('ERR_CONTROL_FRAGMENTED', CloseCode.PROTOCOL_ERROR, 'a control frame is fragmented')
+    }
+    if ((second & LENGTH) > MAX_CONTROL_BYTES) {
+      throw new ProtocolError('ERR_CONTROL_TOO_LONG', CloseCode.PROTOCOL_ERROR, 'a control frame is over 125 bytes')
+    }
+  }
+
+  #mayBeCompressed(opcode: number): boolean {
+    return this.#options.allowRsv1 === true && (opcode === Opcode.TEXT || opcode === Opcode.BINARY)
+  }
+
+  /** Takes in the header at `bytes[at...]`, all of which is there; returns where the payload begins. */
+  #readHeader(bytes: Buffer, at: number): number {
+    const first = bytes[at]!
+    const second = bytes[at + 1]!
+    this.fin = (first & FIN) !== 0
+    this.rsv1 = (first & RSV1) !== 0
+    this.opcode = (first & OPCODE) as Opcode
+    let length = second & LENGTH
+    at += 2
+    if (length >= LENGTH_16) {
+      if (length === LENGTH_16) {
+        length = (bytes[at]! << 8) | bytes[at + 1]!
+        at += 2
+        if (length < LENGTH_16) throw notMinimal()
+      } else {
+        length = readLength64(bytes, at)
+        at += 8
+        if (length < 0x10000) throw notMinimal()
+      }
+    }
+    if (length > this.#options.maxFrameBytes) {
+      throw new ProtocolError(
+        'ERR_MESSAGE_TOO_BIG',
+        CloseCode.MESSAGE_TOO_BIG,
+        `a message may have ${this.#options.maxFrameBytes} bytes at most`,
+      )
+    }
+    this.payloadLength = length
+    if ((second & MASK) === 0) return at
+    this.#maskingKey = bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)
+    return at + 4
+  }
+
+  /** As much of a data frame's payload as the chunk has. */
+  #readPayload(starts: boolean): boolean {
+    const chunk = this.#chunk
+    const start = this.#at
+    const missing = starts ? this.payloadLength : this.#remaining
+    const available = chunk.length - start
+    if (available === 0 && !starts) return this.#release()
+    const taken = Math.min(missing, available)
+    const end = start + taken
+    this.#at = end
+    this.#remaining = missing - taken
+    this.bytes = chunk
+    this.start = start
+    this.end = end
+    this.starts = starts
+    this.ends = taken === missing
+    this.#unmask(chunk, start, end)
+    if (!this.ends) this.#maskingKey = rotateMaskingKey(this.#maskingKey, taken)
+    return true
+  }
+
+  #readControl(bytes: Buffer, start: number): true {
+    this.bytes = bytes
+    this.start = start
+    this.end = start + this.payloadLength
+    this.starts = true
+    this.ends = true
+    this.#unmask(bytes, start, this.end)
+    return true
+  }
+
+  #unmask(bytes: Buffer, start: number, end: number): void {
+    this.ascii = this.#options.role === 'server' && applyMask(bytes, start, end, this.#maskingKey) < 0x80
+  }
+
+  /** Keeps what the end of the chunk has cut; at most one header and one control payload. */
+  #hold(available: number): false {
+    this.#held = Buffer.allocUnsafeSlow(MAX_HEADER_BYTES + MAX_CONTROL_BYTES)
+    this.#heldLength = this.#chunk.copy(this.#held, 0, this.#at, this.#at + available)
+    return this.#release()
+  }
+
+  /** Completes what `#hold` has kept from the new chunk, and goes on in place behind it. */
+  #readHeld(): boolean {
+    const held = this.#held!
+    for (;;) {
+      const size = this.#headSize(held, 0, this.#heldLength)
+      if (this.#heldLength >= size) break
+      const copied = this.#chunk.copy(held, this.#heldLength, this.#at, this.#at + size - this.#heldLength)
+      if (copied === 0) return this.#release()
+      this.#heldLength += copied
+      this.#at += copied
+    }
+    this.#held = undefined
+    const start = this.#readHeader(held, 0)
+    return this.opcode < Opcode.CLOSE ? this.#readPayload(true) : this.#readControl(held, start)
+  }
+
+  /** Lets go of the chunk: an idle connection holds no memory of its last message. */
+  #release(): false {
+    this.#chunk = EMPTY
+    this.#at = 0
+    this.bytes = EMPTY
+    return false
+  }
+}
+
+/** §5.2: "the most significant bit MUST be 0". Beyond 2^53 a number is not exact: refused before any arithmetic. */
+function readLength64(bytes: Buffer, at: number): number {
+  const high = bytes.readUInt32BE(at)
+  if (high >= 0x80000000) {
+    throw new ProtocolError('ERR_LENGTH_ENCODING', CloseCode.PROTOCOL_ERROR, 'the top bit of a 64-bit length is set')
+  }
+  if (high >= 0x200000) {
+    throw new ProtocolError('ERR_MESSAGE_TOO_BIG', CloseCode.MESSAGE_TOO_BIG, 'a frame is longer than 2^53 bytes')
+  }
+  return high * 0x100000000 + bytes.readUInt32BE(at + 4)
+}
+
+/** §5.2: "the minimal number of bytes MUST be used to encode the length". */
+function notMinimal(): ProtocolError {
+  return new ProtocolError('ERR_LENGTH_ENCODING', CloseCode.PROTOCOL_ERROR, 'a length is not encoded minimally')
+}

@@ -1,0 +1,57 @@
+export {
+  type ActionResult,
+  type Api,
+  type ApiEvents,
+  type BroadcastActionResult,
+  broadcast,
+  type ClientEvent,
+  createApi,
+  getServer,
+  type Listener,
+  type MessageEvent,
+  onClientConnected,
+  onClientDisconnected,
+  onMessage,
+  type SendArguments,
+  type ServerDetails,
+  type StartServerArguments,
+  type StartServerResult,
+  send,
+  startServer,
+  stopServer,
+  type Unsubscribe,
+} from './api.ts'
+export type { AttachableServer } from './attach.ts'
+export { type ConnectOptions, connect } from './client.ts'
+export {
+  type ConnectionHandlers,
+  type Data,
+  type SlowConsumerPolicy,
+  WebSocketConnection,
+} from './connection.ts'
+export { CloseCode, Opcode } from './constants.ts'
+export {
+  type ConnectionErrorCode,
+  HandshakeError,
+  type HandshakeErrorCode,
+  ProtocolError,
+  type ProtocolErrorCode,
+  UsageError,
+  type UsageErrorCode,
+  WebSocketError,
+  type WebSocketErrorCode,
+} from './errors.ts'
+export type { HttpAnswer, HttpRequest, HttpRequest as UpgradeRequest } from './handshake.ts'
+export type { HeaderFields } from './headers.ts'
+export type { Message } from './inbox.ts'
+export type { ConnectionLimits, HeadLimitOptions } from './options.ts'
+export type { CloseEvent, ProtocolState } from './protocol.ts'
+export type { Authorization, Refusal } from './reception.ts'
+export {
+  type BroadcastOptions,
+  type BroadcastResult,
+  type ServerCloseOptions,
+  type ServerHandlers,
+  WebSocketServer,
+  type WebSocketServerOptions,
+} from './server.ts'

@@ -1,0 +1,400 @@
+import { channel } from 'node:diagnostics_channel'
+import type { Duplex } from 'node:stream'
+import { type AdmissionOptions, checkHost, checkOrigin, isLoopbackAddress, TokenGate, takeTokens } from './admission.ts'
+import { HandshakeError, type HandshakeErrorCode } from './errors.ts'
+import {
+  checkRequest,
+  checkUpgrade,
+  formatAcceptance,
+  formatAnswer,
+  formatRefusal,
+  type HttpAnswer,
+  HttpRequest,
+  type RequestOrigin,
+  selectSubprotocol,
+} from './handshake.ts'
+import { type HeadLimits, HeadReader, parseRequestHead, type RequestHead } from './http-head.ts'
+import { adopt, type SocketPeer } from './socket-peer.ts'
+
+/** What an `authorize` handler says: yes (with what becomes `client.data`), or no (with an HTTP status and text). */
+export type Authorization<UserData> =
+  | boolean
+  | {
+      readonly accept: true
+      readonly data?: UserData
+      /** Added to the 101 answer, for instance `Set-Cookie`. */
+      readonly headers?: Readonly<Record<string, string>>
+    }
+  | {
+      readonly accept: false
+      /** Default 403. */
+      readonly status?: number
+      /** One line for the peer. */
+      readonly message?: string
+      readonly headers?: Readonly<Record<string, string>>
+    }
+
+/** Why somebody was not let in, for operators. Also published on the diagnostics channel `fullduplex:refused`. */
+export interface Refusal {
+  /** HTTP status that was sent. */
+  readonly status: number
+  /** Machine-readable; a paragraph each in docs/ERRORS.md. */
+  readonly reason: HandshakeErrorCode
+  /** One sentence: what is wrong and what to do. */
+  readonly message: string
+  readonly remoteAddress: string
+  /** `Origin` of the request, when it got that far and had one. */
+  readonly origin: string | undefined
+  /** Path of the request without its query, when it got that far. */
+  readonly path: string | undefined
+}
+
+/** Handlers that take part in the opening handshake. */
+export interface ReceptionHandlers<UserData> {
+  /**
+   * Decides who may come in, behind the rules on Host, Origin and token. May be async; a promise that rejects, or an
+   * exception, refuses with 500.
+   */
+  authorize?(request: HttpRequest): Authorization<UserData> | Promise<Authorization<UserData>>
+  /**
+   * Answers a plain GET or HEAD on the same port, for instance with a page or a health check. Undefined means 404.
+   * Without this handler plain requests get 426. Anybody who can reach the port is answered: the token is not asked for.
+   */
+  respond?(request: HttpRequest): HttpAnswer | undefined | Promise<HttpAnswer | undefined>
+  /** Somebody was not let in. */
+  refused?(refusal: Refusal): void
+}
+
+/** What a server decides for its reception. */
+export interface ReceptionOptions<UserData> {
+  readonly admission: AdmissionOptions
+  readonly handlers: ReceptionHandlers<UserData>
+  readonly headLimits: HeadLimits
+  readonly path: string | undefined
+  readonly subprotocols: readonly string[]
+  readonly maxConnections: number
+  /** Undefined: 256, and loopback addresses, which all local programs and proxies share, are not counted. */
+  readonly maxConnectionsPerAddress: number | undefined
+  readonly handshakeTicks: number
+  readonly closeTicks: number
+  /** Opens the connection: the 101 answer is written. `rest` came behind the request in the same packet. */
+  open(accepted: Accepted<UserData>): void
+  report(error: unknown): void
+}
+
+/** Somebody who was let in. */
+export interface Accepted<UserData> {
+  readonly socket: Duplex
+  readonly request: HttpRequest
+  readonly data: UserData | undefined
+  readonly subprotocol: string
+  readonly rest: Buffer
+}
+
+const DEFAULT_PER_ADDRESS = 256
+
+const refusedChannel = channel('fullduplex:refused')
+
+/**
+ * The opening handshake of a server, for both doors: sockets of our own listener, whose request is read here, and
+ * requests that a node:http server has read. Both go through the same decision and get the same answer.
+ */
+export class Reception<UserData> {
+  readonly options: ReceptionOptions<UserData>
+  /** No new peers: 503. */
+  closing = false
+
+  readonly #gate: TokenGate | undefined
+  readonly #arrivals = new Set<Arrival<UserData>>()
+  /** Sockets per address, from accept to their end. */
+  readonly #perAddress = new Map<string, number>()
+  #connections = 0
+
+  constructor(options: ReceptionOptions<UserData>) {
+    this.options = options
+    const { token } = options.admission
+    this.#gate = token === undefined ? undefined : new TokenGate(token)
+  }
+
+  /** Door one: a socket that has sent nothing yet. */
+  receiveSocket(socket: Duplex, from: RequestOrigin): void {
+    const arrival = this.#welcome(socket, from)
+    if (arrival !== undefined) arrival.readHead(new HeadReader(this.options.headLimits))
+  }
+
+  /** Door two: a request that node:http has read, and what came behind it. */
+  receiveUpgrade(socket: Duplex, from: RequestOrigin, head: RequestHead, rest: Buffer): void {
+    this.#welcome(socket, from)?.decide(head, rest)
+  }
+
+  /** One step of the sweep. */
+  tick(): void {
+    for (const arrival of this.#arrivals) arrival.tick()
+  }
+
+  /** Refuses whoever is on the way in. */
+  refuseAll(): void {
+    for (const arrival of this.#arrivals) arrival.refuse(closingError())
+  }
+
+  /** Cuts whoever has not gone yet. */
+  destroyAll(): void {
+    for (const arrival of this.#arrivals) arrival.socket.destroy()
+  }
+
+  /** A socket that came through here has ended. */
+  left(address: string): void {
+    this.#connections--
+    const remaining = (this.#perAddress.get(address) ?? 1) - 1
+    if (remaining === 0) this.#perAddress.delete(address)
+    else this.#perAddress.set(address, remaining)
+  }
+
+  forget(arrival: Arrival<UserData>): void {
+    this.#arrivals.delete(arrival)
+  }
+
+  /** Takes the presented tokens out of a request, where there is one to present. */
+  takeTokens(head: RequestHead): { tokens: string[]; head: RequestHead } {
+    return this.#gate === undefined ? { tokens: [], head } : takeTokens(head)
+  }
+
+  /** Whether the right token was presented. A plain request needs none, but a wrong one is refused there too. */
+  checkTokens(tokens: readonly string[], { isUpgrade, remoteAddress }: HttpRequest): boolean {
+    if (this.#gate === undefined || (!isUpgrade && tokens.length === 0)) return false
+    this.#gate.check(tokens, remoteAddress, performance.now())
+    return true
+  }
+
+  #welcome(socket: Duplex, from: RequestOrigin): Arrival<UserData> | undefined {
+    const arrival = new Arrival(this, socket, from)
+    adopt(socket, arrival)
+    this.#arrivals.add(arrival)
+    this.#connections++
+    const { remoteAddress } = from
+    const ofAddress = (this.#perAddress.get(remoteAddress) ?? 0) + 1
+    this.#perAddress.set(remoteAddress, ofAddress)
+    const refusal = this.#refusalOnArrival(ofAddress, remoteAddress)
+    if (refusal === undefined) return arrival
+    arrival.refuse(refusal)
+    return undefined
+  }
+
+  #refusalOnArrival(ofAddress: number, address: string): HandshakeError | undefined {
+    const { maxConnections, maxConnectionsPerAddress } = this.options
+    if (this.closing) return closingError()
+    if (this.#connections > maxConnections) {
+      return new HandshakeError(
+        'ERR_TOO_MANY_CONNECTIONS',
+        503,
+        'The server has no room for another connection; try again later.',
+      )
+    }
+    const limit =
+      maxConnectionsPerAddress ?? (isLoopbackAddress(address) ? Number.POSITIVE_INFINITY : DEFAULT_PER_ADDRESS)
+    if (ofAddress > limit) {
+      return new HandshakeError(
+        'ERR_TOO_MANY_CONNECTIONS_OF_ADDRESS',
+        429,
+        'Your address has too many connections; close one first.',
+      )
+    }
+    return undefined
+  }
+}
+
+function closingError(): HandshakeError {
+  return new HandshakeError('ERR_SERVER_CLOSING', 503, 'The server is closing; try again later.')
+}
+
+/** One socket, from accept to the answer; after a refusal, until it is gone. */
+class Arrival<UserData> implements SocketPeer {
+  readonly socket: Duplex
+  readonly #reception: Reception<UserData>
+  readonly #from: RequestOrigin
+  #reader: HeadReader | undefined
+  #request: HttpRequest | undefined
+  #answered = false
+  #ticks = 0
+
+  constructor(reception: Reception<UserData>, socket: Duplex, from: RequestOrigin) {
+    this.#reception = reception
+    this.socket = socket
+    this.#from = from
+  }
+
+  readHead(reader: HeadReader): void {
+    this.#reader = reader
+  }
+
+  receive(chunk: Buffer): void {
+    // Behind a refusal: read and thrown away, or the answer would be lost in a reset.
+    if (this.#reader === undefined) return
+    try {
+      const whole = this.#reader.push(chunk)
+      if (whole === undefined) return
+      this.#reader = undefined
+      this.#decide(parseRequestHead(whole.text, this.#reception.options.headLimits), whole.rest)
+    } catch (error) {
+      this.#failed(error)
+    }
+  }
+
+  decide(head: RequestHead, rest: Buffer): void {
+    try {
+      this.#decide(head, rest)
+    } catch (error) {
+      this.#failed(error)
+    }
+  }
+
+  receiveEnd(): void {
+    if (!this.#answered) this.socket.end()
+  }
+
+  socketClosed(): void {
+    this.#answered = true
+    this.#reception.forget(this)
+    this.#reception.left(this.#from.remoteAddress)
+  }
+
+  tick(): void {
+    const { handshakeTicks, closeTicks } = this.#reception.options
+    this.#ticks++
+    if (this.#answered) {
+      if (this.#ticks > closeTicks) this.socket.destroy()
+    } else if (this.#ticks > handshakeTicks) {
+      this.refuse(new HandshakeError('ERR_HANDSHAKE_TIMEOUT', 408, 'The request took too long; send it at once.'))
+    }
+  }
+
+  refuse(error: HandshakeError, headers?: Readonly<Record<string, string>>): void {
+    if (this.#answered) return
+    this.#answer(formatRefusal(error, headers))
+    this.#tellRefusal(error)
+  }
+
+  /** The whole decision. Throws `HandshakeError` for a no. */
+  #decide(given: RequestHead, rest: Buffer): void {
+    const { admission, handlers, path } = this.#reception.options
+    const { tokens, head } = this.#reception.takeTokens(checkRequest(given))
+    const request = new HttpRequest(head, this.#from)
+    this.#request = request
+    const key = request.isUpgrade ? checkUpgrade(head) : undefined
+    if (key !== undefined && path !== undefined && request.path !== path) {
+      throw new HandshakeError('ERR_PATH', 404, 'There is no WebSocket at this path.')
+    }
+    checkHost(request, admission)
+    request.authenticated = this.#reception.checkTokens(tokens, request)
+    if (key === undefined) {
+      this.#respond(request)
+      return
+    }
+    checkOrigin(request, admission)
+    const authorized = handlers.authorize === undefined ? true : handlers.authorize(request)
+    if (!isPromise(authorized)) {
+      this.#admit(request, key, rest, authorized)
+      return
+    }
+    // What the peer sends meanwhile stays in the socket.
+    this.socket.pause()
+    this.#settle(authorized, (authorization) => this.#admit(request, key, rest, authorization))
+  }
+
+  #settle<T>(promise: PromiseLike<T>, then: (value: T) => void): void {
+    promise.then(then).then(undefined, (error) => this.#failed(error))
+  }
+
+  #admit(request: HttpRequest, key: string, rest: Buffer, authorization: Authorization<UserData>): void {
+    if (this.#answered) return
+    const { subprotocols, open } = this.#reception.options
+    const said = typeof authorization === 'boolean' ? { accept: authorization } : authorization
+    if (said?.accept !== true) {
+      const {
+        status = 403,
+        message = 'You may not connect.',
+        headers,
+      } = { ...said } as Extract<typeof said, { accept: false }>
+      this.refuse(new HandshakeError('ERR_NOT_AUTHORIZED', status, message), headers)
+      return
+    }
+    const { data, headers } = said as { data?: UserData; headers?: Readonly<Record<string, string>> }
+    const subprotocol = selectSubprotocol(subprotocols, request.subprotocols)
+    const acceptance = formatAcceptance({ key, subprotocol, headers })
+    this.#answered = true
+    this.#reception.forget(this)
+    this.socket.write(acceptance, 'latin1')
+    open({ socket: this.socket, request, data, subprotocol, rest })
+  }
+
+  /** A plain request. */
+  #respond(request: HttpRequest): void {
+    const { handlers } = this.#reception.options
+    if (handlers.respond === undefined) {
+      throw new HandshakeError(
+        'ERR_UPGRADE_REQUIRED',
+        426,
+        'This port speaks WebSocket; connect with a WebSocket client.',
+      )
+    }
+    const answer = handlers.respond(request)
+    if (!isPromise(answer)) {
+      this.#answerPlain(request, answer)
+      return
+    }
+    this.#settle(answer, (answer) => this.#answerPlain(request, answer))
+  }
+
+  #answerPlain(request: HttpRequest, answer: HttpAnswer | undefined): void {
+    if (this.#answered) return
+    this.#answer(formatAnswer(answer ?? { status: 404, body: 'There is nothing at this path.\n' }, request.method))
+  }
+
+  #answer(bytes: Buffer): void {
+    this.#answered = true
+    this.#ticks = 0
+    this.#reader = undefined
+    this.socket.resume()
+    this.socket.end(bytes)
+  }
+
+  /** A no of ours, or an exception in a handler: that one is the user's to see, and a 500 for the peer. */
+  #failed(error: unknown): void {
+    if (error instanceof HandshakeError) {
+      this.refuse(error)
+      return
+    }
+    this.#reception.options.report(error)
+    const isUpgrade = this.#request?.isUpgrade ?? true
+    this.refuse(
+      new HandshakeError(
+        isUpgrade ? 'ERR_AUTHORIZE_FAILED' : 'ERR_RESPOND_FAILED',
+        500,
+        'The server failed to decide; try again later.',
+      ),
+    )
+  }
+
+  #tellRefusal(error: HandshakeError): void {
+    const { handlers, report } = this.#reception.options
+    if (handlers.refused === undefined && !refusedChannel.hasSubscribers) return
+    const refusal: Refusal = {
+      status: error.status,
+      reason: error.code,
+      message: error.message,
+      remoteAddress: this.#from.remoteAddress,
+      origin: this.#request?.origin,
+      path: this.#request?.path,
+    }
+    refusedChannel.publish(refusal)
+    try {
+      handlers.refused?.(refusal)
+    } catch (thrown) {
+      report(thrown)
+    }
+  }
+}
+
+function isPromise<T>(value: T | PromiseLike<T>): value is PromiseLike<T> {
+  return typeof (value as PromiseLike<T> | undefined)?.then === 'function'
+}

@@ -1,0 +1,355 @@
+import { randomUUID } from 'node:crypto'
+import type { Socket } from 'node:net'
+import type { TlsOptions } from 'node:tls'
+import { checkAdmissionOptions, normalizeAddress } from './admission.ts'
+import { type AttachableServer, attachTo } from './attach.ts'
+import {
+  type ConnectionHandlers,
+  type ConnectionOwner,
+  type ConnectionSettings,
+  type Data,
+  toBytes,
+  WebSocketConnection,
+} from './connection.ts'
+import { CloseCode, Opcode } from './constants.ts'
+import { UsageError } from './errors.ts'
+import { encodeFrame } from './framing.ts'
+import type { HttpRequest } from './handshake.ts'
+import { isLoopbackHost, type Listening, listen } from './listen.ts'
+import {
+  CONNECTION_DEFAULTS,
+  type ConnectionLimits,
+  checkOptions,
+  HEAD_DEFAULTS,
+  type HeadLimitOptions,
+  resolveTiming,
+  withDefaults,
+} from './options.ts'
+import { encodeText } from './protocol.ts'
+import { type Accepted, Reception, type ReceptionHandlers } from './reception.ts'
+
+/** What a server tells its user; all handlers are optional, and one set serves all clients. */
+export interface ServerHandlers<UserData> extends ConnectionHandlers<UserData>, ReceptionHandlers<UserData> {
+  /** A client is in. When it returns a promise, the client's first message waits for it. */
+  open?(client: WebSocketConnection<UserData>, request: HttpRequest): void | Promise<void>
+}
+
+/** Options of `WebSocketServer`. An unknown one is a `UsageError` that names the nearest known one. */
+export interface WebSocketServerOptions<UserData = unknown>
+  extends ServerHandlers<UserData>,
+    ConnectionLimits,
+    HeadLimitOptions {
+  /** Port to listen on; 0 (the default) for any free one. */
+  readonly port?: number | undefined
+  /** Ports to try in order, passing over those that are taken or forbidden. Instead of `port`. */
+  readonly possiblePorts?: readonly number[] | undefined
+  /**
+   * Address to listen on. Default: 127.0.0.1 and ::1, on the same port; a port of which another program holds one counts
+   * as taken. Any address that others can reach needs a `token` or `authorize`.
+   */
+  readonly host?: string | undefined
+  /** Options of node:tls (`key`, `cert`, ...): the server speaks wss:// and https://. */
+  readonly tls?: TlsOptions | undefined
+  /** The only path at which a WebSocket can be opened; others get 404. Default: any. */
+  readonly path?: string | undefined
+  /**
+   * The secret that a client must present: `?token=`, `Authorization: Bearer`, or the subprotocol
+   * `bearer.<base64url of the token>` offered beside a real one. Without it 401.
+   */
+  readonly token?: string | undefined
+  /**
+   * Origins whose pages may connect: exact (`https://app.example`), with `*` for one whole host label, or `'*'` for all.
+   * Default: with a token any; with `authorize` alone those of the same host; with neither also those of this machine.
+   */
+  readonly origins?: readonly string[] | '*' | undefined
+  /** Names under which the server may be called, beside loopback ones. Default: with a token or `authorize` any. */
+  readonly hosts?: readonly string[] | undefined
+  /** Subprotocols in the server's order of preference; the first that the client offers is chosen. */
+  readonly subprotocols?: readonly string[] | undefined
+  /** Most sockets at a time, those in the handshake included; beyond it 503. Default 65,536. */
+  readonly maxConnections?: number | undefined
+  /**
+   * Most sockets of one address at a time; beyond it 429. Default 256, except for loopback addresses: all programs of
+   * the machine share them, and so does every client behind a proxy on it.
+   */
+  readonly maxConnectionsPerAddress?: number | undefined
+}
+
+const OPTION_NAMES: readonly string[] = [
+  ...Object.keys(CONNECTION_DEFAULTS),
+  ...Object.keys(HEAD_DEFAULTS),
+  ...['port', 'possiblePorts', 'host', 'tls', 'path', 'token', 'origins', 'hosts', 'subprotocols'],
+  ...['maxConnections', 'maxConnectionsPerAddress'],
+  ...['authorize', 'respond', 'refused', 'open', 'message', 'drain', 'close', 'error'],
+]
+
+const DEFAULT_MAX_CONNECTIONS = 65_536
+
+/** Whom a broadcast reaches. */
+export interface BroadcastOptions<UserData> {
+  /** Not these clients. */
+  readonly except?: WebSocketConnection<UserData> | Iterable<WebSocketConnection<UserData>> | undefined
+  /** Only clients for which it says true. */
+  readonly filter?: ((client: WebSocketConnection<UserData>) => boolean) | undefined
+}
+
+/** How a broadcast went. */
+export interface BroadcastResult {
+  /** Clients for which the message was accepted. */
+  sent: number
+  /** Clients that did not get it because their buffer is full (see `slowConsumer`). */
+  dropped: number
+}
+
+/** How a server closes. */
+export interface ServerCloseOptions {
+  /** Close code for the clients. Default 1001. */
+  readonly code?: number | undefined
+  /** Close reason for the clients. Default none. */
+  readonly reason?: string | undefined
+  /** How long clients may take to close before they are cut, in milliseconds. Default `closeTimeoutMs`. */
+  readonly timeoutMs?: number | undefined
+}
+
+/**
+ * A WebSocket server (RFC 6455) on its own port (`listen`), on http servers of yours (`attach`), or both.
+ *
+ * Errors: the constructor throws `UsageError` for options that cannot be.
+ */
+export class WebSocketServer<UserData = unknown> {
+  readonly #options: WebSocketServerOptions<UserData>
+  readonly #clients = new Map<string, WebSocketConnection<UserData>>()
+  readonly #reception: Reception<UserData>
+  readonly #owner: ConnectionOwner<UserData>
+  readonly #sweepMs: number
+  readonly #detachments = new Set<() => void>()
+  #sweep: NodeJS.Timeout | undefined
+  #listening: Listening | undefined
+  #starting = false
+  #closing: Promise<void> | undefined
+  #lastGone: (() => void) | undefined
+
+  constructor(options: WebSocketServerOptions<UserData> = {}) {
+    checkOptions(options, OPTION_NAMES)
+    const admission = {
+      token: options.token,
+      origins: options.origins,
+      hosts: options.hosts,
+      hasAuthorize: options.authorize !== undefined,
+    }
+    checkAdmissionOptions(admission)
+    checkListenOptions(options)
+    this.#options = options
+    const { settings, sweepMs, handshakeTicks } = resolveTiming('server', options)
+    this.#sweepMs = sweepMs
+    this.#owner = this.#newOwner(settings)
+    this.#reception = new Reception({
+      admission,
+      handlers: options,
+      headLimits: withDefaults(HEAD_DEFAULTS, options),
+      path: options.path,
+      subprotocols: options.subprotocols ?? [],
+      maxConnections: options.maxConnections ?? DEFAULT_MAX_CONNECTIONS,
+      maxConnectionsPerAddress: options.maxConnectionsPerAddress,
+      handshakeTicks,
+      closeTicks: settings.closeTicks,
+      open: (accepted) => this.#open(accepted),
+      report: (error) => this.#report(error),
+    })
+  }
+
+  /** The clients by id, from the 101 answer until TCP is gone. */
+  get clients(): ReadonlyMap<string, WebSocketConnection<UserData>> {
+    return this.#clients
+  }
+
+  /** The port that the server listens on; null when it does not. */
+  get port(): number | null {
+    return this.#listening?.port ?? null
+  }
+
+  /**
+   * Starts listening. Resolves with the port and the addresses.
+   *
+   * @throws WebSocketError `ERR_PORTS_TAKEN` when none of the ports is free, UsageError `ERR_SERVER_STATE` when the
+   *   server listens already or was closed, or what the system says.
+   */
+  async listen(): Promise<{ port: number; addresses: readonly string[] }> {
+    if (this.#listening !== undefined || this.#starting)
+      throw new UsageError('ERR_SERVER_STATE', 'the server listens already')
+    this.#checkOpen()
+    const { port = 0, possiblePorts = [port], host, tls, handshakeTimeoutMs } = this.#options
+    this.#starting = true
+    try {
+      const listening = await listen({
+        ports: possiblePorts,
+        host,
+        tls,
+        handshakeTimeoutMs: handshakeTimeoutMs ?? CONNECTION_DEFAULTS.handshakeTimeoutMs,
+        onSocket: (socket, secure) => this.#receiveSocket(socket, secure),
+      })
+      if (this.#closing !== undefined) {
+        await listening.close()
+        this.#checkOpen()
+      }
+      this.#listening = listening
+      this.#startSweep()
+      return { port: listening.port, addresses: listening.addresses }
+    } finally {
+      this.#starting = false
+    }
+  }
+
+  /**
+   * Takes WebSocket requests of a node:http or node:https server: all of them, or those for `path` (default: the option
+   * `path`). Requests for other paths stay with their owners. Returns the function that detaches; `close` does it too.
+   */
+  attach(httpServer: AttachableServer, options: { readonly path?: string } = {}): () => void {
+    this.#checkOpen()
+    const detach = attachTo(httpServer, {
+      path: options.path ?? this.#options.path,
+      receiveUpgrade: (socket, from, head, rest) => this.#reception.receiveUpgrade(socket, from, head, rest),
+    })
+    this.#detachments.add(detach)
+    this.#startSweep()
+    return () => {
+      detach()
+      this.#detachments.delete(detach)
+    }
+  }
+
+  /** Sends a message to all clients, or to some of them. It is encoded once. */
+  broadcast(data: Data, options: BroadcastOptions<UserData> = {}): BroadcastResult {
+    const { except, filter } = options
+    const frames =
+      typeof data === 'string' ? encodeText(data) : encodeFrame({ opcode: Opcode.BINARY, payload: toBytes(data) })
+    const single = except instanceof WebSocketConnection ? except : undefined
+    const several =
+      except === undefined || single !== undefined
+        ? undefined
+        : new Set(except as Iterable<WebSocketConnection<UserData>>)
+    const result: BroadcastResult = { sent: 0, dropped: 0 }
+    for (const client of this.#clients.values()) {
+      if (client.state !== 'open' || client === single || several?.has(client)) continue
+      if (filter !== undefined && !filter(client)) continue
+      if (client.sendEncoded(frames)) result.sent++
+      else result.dropped++
+    }
+    return result
+  }
+
+  /**
+   * Closes the server: newcomers get 503, clients a Close frame, and those who have not closed in time are cut. Resolves
+   * when everybody is gone and the port is free. Further calls wait for the first.
+   *
+   * @throws UsageError `ERR_CLOSE_ARGUMENT` for a code or reason that may not be sent.
+   */
+  close(options: ServerCloseOptions = {}): Promise<void> {
+    this.#closing ??= this.#close(options)
+    return this.#closing
+  }
+
+  async #close(options: ServerCloseOptions): Promise<void> {
+    checkOptions(options, ['code', 'reason', 'timeoutMs'])
+    const {
+      code = CloseCode.GOING_AWAY,
+      reason,
+      timeoutMs = this.#options.closeTimeoutMs ?? CONNECTION_DEFAULTS.closeTimeoutMs,
+    } = options
+    this.#reception.closing = true
+    this.#reception.refuseAll()
+    for (const client of this.#clients.values()) client.close(code, reason)
+    if (this.#clients.size > 0) await this.#clientsGone(timeoutMs)
+    for (const detach of this.#detachments) detach()
+    const closed = this.#listening?.close()
+    this.#reception.destroyAll()
+    await closed
+    this.#listening = undefined
+    clearInterval(this.#sweep)
+  }
+
+  async #clientsGone(timeoutMs: number): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(() => {
+        for (const client of this.#clients.values()) client.terminate()
+      }, timeoutMs)
+      this.#lastGone = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+  }
+
+  #checkOpen(): void {
+    if (this.#closing !== undefined) throw new UsageError('ERR_SERVER_STATE', 'the server was closed; make a new one')
+  }
+
+  #receiveSocket(socket: Socket, secure: boolean): void {
+    const remoteAddress = normalizeAddress(socket.remoteAddress ?? '')
+    this.#reception.receiveSocket(socket, { remoteAddress, secure })
+  }
+
+  #open({ socket, request, data, subprotocol, rest }: Accepted<UserData>): void {
+    const client = new WebSocketConnection<UserData>({
+      socket,
+      owner: this.#owner,
+      id: randomUUID(),
+      data: data as UserData,
+      path: request.path,
+      subprotocol,
+      remoteAddress: request.remoteAddress,
+    })
+    this.#clients.set(client.id, client)
+    const { open } = this.#options
+    if (open !== undefined) client.runHandler(() => this.#options.open!(client, request))
+    client.start(rest)
+  }
+
+  #newOwner(settings: ConnectionSettings): ConnectionOwner<UserData> {
+    return {
+      settings,
+      handlers: this.#options,
+      connectionEnded: (client) => {
+        this.#clients.delete(client.id)
+        this.#reception.left(client.remoteAddress)
+        if (this.#clients.size === 0) this.#lastGone?.()
+      },
+      report: (error, client) => this.#report(error, client),
+    }
+  }
+
+  /** An exception in a handler of the user's: to the `error` handler, else a warning of the process. */
+  #report(thrown: unknown, client?: WebSocketConnection<UserData>): void {
+    const error = thrown instanceof Error ? thrown : new Error(String(thrown))
+    try {
+      if (this.#options.error !== undefined) this.#options.error(error, client)
+      else process.emitWarning(error)
+    } catch (fromHandler) {
+      process.emitWarning(fromHandler instanceof Error ? fromHandler : String(fromHandler))
+    }
+  }
+
+  /** One timer for all clients and everybody on the way in; it does not keep the process alive. */
+  #startSweep(): void {
+    this.#sweep ??= setInterval(() => {
+      this.#reception.tick()
+      for (const client of this.#clients.values()) client.tick()
+    }, this.#sweepMs).unref()
+  }
+}
+
+function checkListenOptions<UserData>(options: WebSocketServerOptions<UserData>): void {
+  const { port, possiblePorts, host, token, authorize } = options
+  if (port !== undefined && possiblePorts !== undefined) {
+    throw new UsageError('ERR_OPTION', 'give either port or possiblePorts')
+  }
+  if (possiblePorts !== undefined) {
+    const valid = Array.isArray(possiblePorts) && possiblePorts.length > 0
+    if (!valid || !possiblePorts.every((port) => Number.isInteger(port) && port >= 0 && port <= 65_535)) {
+      throw new UsageError('ERR_OPTION', 'the option possiblePorts must be a list of port numbers, 0 to 65535')
+    }
+  }
+  if (!isLoopbackHost(host) && token === undefined && authorize === undefined) {
+    throw new UsageError('ERR_OPTION', `others can reach ${host}: give a token or an authorize handler too`)
+  }
+}

@@ -1,0 +1,44 @@
+import type { Duplex } from 'node:stream'
+
+/** Whoever takes what a socket has to say: first the handshake, then the connection. */
+export interface SocketPeer {
+  receive(chunk: Buffer): void
+  /** The other end has sent its last byte. */
+  receiveEnd(): void
+  /** The socket is gone. */
+  socketClosed(): void
+}
+
+const kPeer = Symbol('peer')
+
+interface PeeredSocket extends Duplex {
+  [kPeer]?: SocketPeer
+}
+
+// One set of listeners serves all sockets: a closure per connection would cost more memory than the rest of it.
+function onData(this: PeeredSocket, chunk: Buffer): void {
+  this[kPeer]!.receive(chunk)
+}
+
+function onEnd(this: PeeredSocket): void {
+  this[kPeer]!.receiveEnd()
+}
+
+function onClose(this: PeeredSocket): void {
+  this[kPeer]!.socketClosed()
+}
+
+/** Resets and the like: the `close` that follows says all there is to say. A socket without this ends the process. */
+function onError(): void {}
+
+/** Makes `peer` the one that hears of this socket; it takes the place of the one before. */
+export function adopt(socket: Duplex, peer: SocketPeer): void {
+  const peered: PeeredSocket = socket
+  const isNew = peered[kPeer] === undefined
+  peered[kPeer] = peer
+  if (!isNew) return
+  socket.on('error', onError)
+  socket.on('data', onData)
+  socket.on('end', onEnd)
+  socket.on('close', onClose)
+}

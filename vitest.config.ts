@@ -1,0 +1,35 @@
+import { defineConfig } from 'vitest/config'
+
+/** One project per kind of test, so that `vitest run --project core` is quick. */
+function project(name: string, include: string[], more: object = {}) {
+  return { test: { name, include: include.map((path) => `test/${path}/**/*.test.ts`), ...more } }
+}
+
+export default defineConfig({
+  test: {
+    projects: [
+      project('core', ['unit', 'property', 'conformance']),
+      project('integration', ['integration'], { testTimeout: 20_000 }),
+      project('package', ['package'], { testTimeout: 120_000, hookTimeout: 120_000 }),
+      project('browser', ['browser'], { testTimeout: 60_000, hookTimeout: 60_000, fileParallelism: false }),
+    ],
+    coverage: {
+      provider: 'v8',
+      // What has no I/O is covered to the last branch; the rest is measured by what it does on real sockets.
+      include: [
+        'src/constants.ts',
+        'src/errors.ts',
+        'src/masking.ts',
+        'src/utf8.ts',
+        'src/framing.ts',
+        'src/headers.ts',
+        'src/http-head.ts',
+        'src/handshake.ts',
+        'src/admission.ts',
+        'src/assembly.ts',
+        'src/protocol.ts',
+      ],
+      thresholds: { lines: 100, branches: 100, functions: 100, statements: 100 },
+    },
+  },
+})
