@@ -50,8 +50,9 @@ function findBun(): string | undefined {
   return [process.env['BUN'] ?? '', ...places].find((file) => file !== '' && existsSync(file))
 }
 
-/** What is measured is what is published: dist/, built from the present sources. */
+/** What is measured is what is published: dist/, built from the present sources (or what FULLDUPLEX_DIST names). */
 export function build(): void {
+  if (process.env['FULLDUPLEX_DIST']) return
   const sources = readdirSync(new URL('src', root), { recursive: true, withFileTypes: true })
   const newest = Math.max(...sources.filter((e) => e.isFile()).map((e) => modified(join(e.parentPath, e.name))))
   if (modified(new URL('dist/index.js', root)) >= newest) return

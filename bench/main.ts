@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { cpus, release } from 'node:os'
 import { fileURLToPath } from 'node:url'
-import { build, type Contestant } from './contestants.ts'
+import { build, type Contestant, own } from './contestants.ts'
 import { needsBuild, type Options, readOptions } from './options.ts'
 import { Child, cores, pinned } from './processes.ts'
 import type { Entry, Environment, Outcome } from './report/figures.ts'
@@ -76,6 +76,7 @@ async function attempt({ contestant, server, entry }: Running, workload: Workloa
     if (!warmUp) entry.samples.push(sample)
   } catch (error) {
     entry.failures.push((error as Error).message)
+    if (contestant.name === own) process.exitCode = 1
   }
 }
 
@@ -88,6 +89,7 @@ async function startAll(contestants: readonly Contestant[]): Promise<Running[]> 
       running.push({ contestant, server, entry: { name, title, about: server.about, samples: [], failures: [] } })
     } catch (error) {
       note(`${contestant.title} is left out: ${(error as Error).message}.`)
+      if (contestant.name === own) process.exitCode = 1
     }
   }
   return running

@@ -122,5 +122,5 @@ export const workloads: readonly Workload[] = [
   { ...echo('binary-1k-x16', 'Echo 1 KiB binary, 16 in flight', 64, 1024, 16), content: 'binary', extra: true },
   { ...echo('binary-64k', 'Echo 64 KiB binary', 16, 65_536, 1), content: 'binary', extra: true },
   { ...echo('binary-1m', 'Echo 1 MiB binary', 4, 1_048_576, 1), content: 'binary', extra: true },
-  { ...echo('mixed-1k-x16', 'Echo 1 KiB of mixed text, 16 in flight', 64, 1024, 16), content: 'mixed', extra: true },
+  { ...echo('mixed-1k-x16', 'Echo 1 KiB mixed, 16 in flight', 64, 1024, 16), content: 'mixed', extra: true },
 ]

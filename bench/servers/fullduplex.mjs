@@ -1,11 +1,6 @@
-// fullduplex as it is published: the compiled files, no loader.
-// FULLDUPLEX_DIST is another build than ../../dist/, for comparing two of them.
-import { pathToFileURL } from 'node:url'
+// fullduplex, echo and broadcast.
 import { ready } from './control.mjs'
-
-const { FULLDUPLEX_DIST } = process.env
-const dist = FULLDUPLEX_DIST ? pathToFileURL(`${FULLDUPLEX_DIST}/`) : new URL('../../dist/', import.meta.url)
-const { WebSocketServer } = await import(new URL('index.js', dist).href)
+import { WebSocketServer } from './engine.mjs'
 
 const MiB = 1024 * 1024
 

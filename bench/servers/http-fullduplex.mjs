@@ -1,7 +1,6 @@
 // fullduplex with a token, and plain HTTP beside it.
 import { ready } from './control.mjs'
-
-const { WebSocketServer } = await import(new URL('../../dist/index.js', import.meta.url).href)
+import { WebSocketServer } from './engine.mjs'
 
 const server = new WebSocketServer({
   host: '127.0.0.1',

@@ -17,7 +17,7 @@ export class ArgumentError extends Error {
   override readonly name = 'ArgumentError'
 }
 
-export const HELP = `Usage: fullduplex [options]
+export const HELP: string = `Usage: fullduplex [options]
 
 Serves a page and a WebSocket on one port of this computer, and shows what happens on them.
 Every line you type goes to all tabs. Ctrl-C stops.

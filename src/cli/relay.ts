@@ -5,7 +5,7 @@ import { createAnswers } from './page.ts'
 import type { Report } from './report.ts'
 
 const MAX_MESSAGE_BYTES = 1024 * 1024
-const STOP_TIMEOUT_MS = 2_000
+const STOP_TIMEOUT_MS = 1_000
 
 /** How the app calls a client: "tab 3" is a page, "client 4" any other program. */
 interface Guest {

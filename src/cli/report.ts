@@ -8,6 +8,8 @@ type Style = Parameters<typeof styleText>[0]
 export class Report {
   readonly #output: NodeJS.WriteStream
   readonly #colored: boolean
+  /** What happens before the address is printed, which comes first: a tab of an earlier run may wait at the door. */
+  #early: string[] | undefined = []
 
   constructor(output: NodeJS.WriteStream) {
     this.#output = output
@@ -18,10 +20,12 @@ export class Report {
 
   ready(address: string): void {
     this.#output.write(`Open ${address}\n`)
+    for (const text of this.#early ?? []) this.#output.write(text)
+    this.#early = undefined
   }
 
   hint(text: string): void {
-    this.#output.write(`${this.#paint('dim', text)}\n`)
+    this.#write(this.#paint('dim', text))
   }
 
   connected(who: string, remoteAddress: string): void {
@@ -54,7 +58,12 @@ export class Report {
 
   #line(style: Style, who: string, text: string): void {
     const time = new Date().toTimeString().slice(0, 8)
-    this.#output.write(`${this.#paint('dim', time)}  ${this.#paint(style, who.padEnd(8))}  ${text}\n`)
+    this.#write(`${this.#paint('dim', time)}  ${this.#paint(style, who.padEnd(8))}  ${text}`)
+  }
+
+  #write(line: string): void {
+    if (this.#early) this.#early.push(`${line}\n`)
+    else this.#output.write(`${line}\n`)
   }
 
   #paint(style: Style, text: string): string {

@@ -1,0 +1,8 @@
+// fullduplex as it is published: the compiled files, no loader. FULLDUPLEX_DIST is another build than ../../dist/, for
+// comparing two of them.
+import { pathToFileURL } from 'node:url'
+
+const { FULLDUPLEX_DIST } = process.env
+const dist = FULLDUPLEX_DIST ? pathToFileURL(`${FULLDUPLEX_DIST}/`) : new URL('../../dist/', import.meta.url)
+
+export const { WebSocketServer } = await import(new URL('index.js', dist).href)
