@@ -8,7 +8,20 @@ const FIRST_BLOCK_BYTES = 256
 /** ... to here: memory follows what has arrived, never what a header has announced. */
 const LAST_BLOCK_BYTES = 65_536
 
+/** Texts up to this are put together in memory that is used again and again: they are strings a moment later. */
+const SCRATCH_BYTES = 1_048_576
+
 const EMPTY: Buffer = Buffer.alloc(0)
+let scratch: Buffer = EMPTY
+
+/** The parts one behind the other; only valid until the next call. */
+function join(parts: readonly Buffer[], length: number): Buffer {
+  if (length > SCRATCH_BYTES) return Buffer.concat(parts, length)
+  if (scratch.length < length) scratch = Buffer.allocUnsafeSlow(Math.min(length * 2, SCRATCH_BYTES))
+  let at = 0
+  for (const part of parts) at += part.copy(scratch, at)
+  return scratch
+}
 
 /**
  * A message on its way in, when it comes in more than one piece: cut by fragmentation (RFC 6455 §5.4) or by the end of
@@ -51,12 +64,25 @@ export class MessageAssembly {
     }
   }
 
-  /** The whole payload; the assembly is empty afterwards. */
-  take(): Buffer {
+  /** The whole payload, once it is there. */
+  takeBytes(): Buffer {
+    const parts = this.#takeParts()
+    return parts.length === 1 ? parts[0]! : Buffer.concat(parts, this.length)
+  }
+
+  /** The whole payload of a text that was found valid. */
+  takeText(): string {
+    const parts = this.#takeParts()
+    const encoding = this.ascii ? 'latin1' : 'utf8'
+    if (parts.length === 1) return parts[0]!.toString(encoding)
+    return join(parts, this.length).toString(encoding, 0, this.length)
+  }
+
+  #takeParts(): Buffer[] {
     this.#closeBlock()
     const parts = this.#parts
     this.#parts = []
-    return parts.length === 1 ? parts[0]! : Buffer.concat(parts, this.length)
+    return parts
   }
 
   #closeBlock(): void {

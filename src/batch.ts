@@ -1,5 +1,3 @@
-import { MAX_RESERVED_BYTES } from './protocol.ts'
-
 /*
  * Output of one tick, for all connections of the thread. A write to a socket costs the same whether it carries one
  * frame or a thousand, so frames are collected and leave together: at the end of an incoming chunk, else when the
@@ -15,7 +13,7 @@ import { MAX_RESERVED_BYTES } from './protocol.ts'
  * frame to the same run gives the same run, so a thousand subscribers share one list, and it is joined once.
  */
 
-const SLAB_BYTES = MAX_RESERVED_BYTES * 2
+const SLAB_BYTES = 65_536
 /** A connection with more than this waiting is written to at once. */
 const FLUSH_AT_BYTES = 65_536
 /** Runs above this are not joined by copying: their parts go out in one vectored write. */
@@ -86,12 +84,12 @@ export class Batch {
     return open + (member.pendingRun === null ? 0 : member.pendingRun.total)
   }
 
-  /** Room for `size` bytes (at most `MAX_RESERVED_BYTES`) behind the member's output; returns its offset in `area`. */
+  /** Room for `size` bytes behind the member's output; returns its offset in `area`, which may be another one now. */
   reserve(member: BatchMember, size: number): number {
     if (this.#owner !== member) this.#open(member)
-    if (this.#end + size > SLAB_BYTES) {
+    if (this.#end + size > this.area.length) {
       this.flushMember(member)
-      if (this.#end + size > SLAB_BYTES) this.#leaveArea()
+      if (this.#end + size > this.area.length) this.#leaveArea(size)
       this.#open(member)
     }
     return this.#end
@@ -101,6 +99,7 @@ export class Batch {
   commit(end: number): void {
     this.#end = end
     this.#schedule()
+    if (end - this.#start > FLUSH_AT_BYTES) this.flushMember(this.#owner!)
   }
 
   /** Adds bytes that are not copied and may be shared between members. */
@@ -188,8 +187,9 @@ export class Batch {
     if (!taken) this.#stuck = true
   }
 
-  #leaveArea(): void {
-    this.area = Buffer.allocUnsafeSlow(SLAB_BYTES)
+  /** Once a large message has come by, the area stays large enough for the next. */
+  #leaveArea(size: number): void {
+    this.area = Buffer.allocUnsafeSlow(Math.max(size, this.#stuck ? SLAB_BYTES : this.area.length))
     this.#start = this.#end = 0
     this.#stuck = false
   }

@@ -341,8 +341,7 @@ export class WebSocketConnection<UserData = unknown> {
   socketClosed(): void {
     if (this.#protocol.state === 'closed') return
     const event = this.#protocol.receiveEnd()
-    const error = closedError()
-    this.#backlog?.settle(error)
+    this.#backlog?.settle(closedError())
     this.#backlog = undefined
     this.pendingRun = null
     this.#pings?.fail()
@@ -353,7 +352,7 @@ export class WebSocketConnection<UserData = unknown> {
       return
     }
     inbox.closeEvent = event
-    inbox.end(event.wasClean ? undefined : error)
+    inbox.end(event.wasClean ? undefined : closedError())
     this.#deliverWaiting()
   }
 
@@ -443,13 +442,20 @@ export class WebSocketConnection<UserData = unknown> {
       this.#checkUnread()
       return false
     }
-    if (!this.#takesAtOnce || bytes.length > SLICE_BYTES) return this.transmitParts([bytes])
-    socket.write(bytes)
-    if (socket.writableLength === 0) {
-      this.#protocol.outputFlushed()
-      return true
+    if (!this.#takesAtOnce) return this.transmitParts([bytes])
+    let written = bytes.length <= SLICE_BYTES ? bytes.length : SLICE_BYTES
+    socket.write(written === bytes.length ? bytes : bytes.subarray(0, written))
+    while (socket.writableLength === 0) {
+      if (written === bytes.length) {
+        this.#protocol.outputFlushed()
+        return true
+      }
+      const next = Math.min(written + SLICE_BYTES, bytes.length)
+      socket.write(bytes.subarray(written, next))
+      written = next
     }
     this.#backlog = new Backlog()
+    if (written < bytes.length) this.#backlog.push(bytes.subarray(written))
     // An empty write behind the one under way tells when that is through; most writes need no callback.
     socket.write(NOTHING, (error) => this.#written(error))
     this.#checkUnread()

@@ -1,4 +1,3 @@
-import { isAscii } from 'node:buffer'
 import { MessageAssembly } from './assembly.ts'
 import { CloseCode, isSendableCloseCode, MAX_CLOSE_REASON_BYTES, MAX_CONTROL_BYTES, Opcode } from './constants.ts'
 import { ProtocolError, UsageError } from './errors.ts'
@@ -50,7 +49,7 @@ export interface ProtocolOptions extends FrameDecoderOptions {
 export interface FrameSink {
   /** The memory that `reserve` gives room in; may be another one after each call of it. */
   readonly area: Buffer
-  /** Makes room for `size` bytes (at most `MAX_RESERVED_BYTES`) behind all earlier output; returns their offset in `area`. */
+  /** Makes room for `size` bytes behind all earlier output; returns their offset in `area`. */
   reserve(size: number): number
   /** The reserved room was used up to `end`. */
   commit(end: number): void
@@ -72,13 +71,10 @@ export interface ProtocolHost extends FrameSink {
   flushNow(): boolean
 }
 
-/** Longest frame that is copied into the sink's area; longer ones get memory of their own. */
-export const MAX_RESERVED_BYTES = 32_768
+/** Longest text, in UTF-16 units, that is encoded in the sink's area; longer ones get memory of their own. */
+const ENCODED_IN_PLACE = 1_048_576
 /** Longer payloads of binary messages are not copied when they need no mask. */
 const COPIED_BYTES = 16_384
-/** From here on a look at the whole text (native) is cheaper than decoding ASCII as UTF-8. */
-const ASCII_CHECK_FROM = 1024
-
 const NO_REASON: Buffer = Buffer.alloc(0)
 
 /**
@@ -182,8 +178,7 @@ export class WebSocketProtocol {
     if (!decoder.ends || !decoder.fin) return
     this.#assembly = undefined
     if (assembly.utf8 !== UTF8_START) throw invalidText()
-    const payload = assembly.take()
-    this.#host.onMessage(assembly.opcode === Opcode.BINARY ? payload : toText(payload, assembly.ascii))
+    this.#host.onMessage(assembly.opcode === Opcode.BINARY ? assembly.takeBytes() : assembly.takeText())
   }
 
   /** §5.4: the first frame of a message has an opcode, the others are continuations. */
@@ -269,7 +264,7 @@ export class WebSocketProtocol {
   /** Sends a text message; the state must be `open`. */
   sendText(text: string): void {
     const first = firstByte(Opcode.TEXT, true, false)
-    if (maxTextFrameSize(text) <= MAX_RESERVED_BYTES) {
+    if (text.length <= ENCODED_IN_PLACE) {
       const sink = this.#host
       const at = sink.reserve(maxTextFrameSize(text))
       sink.commit(writeTextFrame(sink.area, at, first, text, this.#nextMaskingKey()))
@@ -371,12 +366,6 @@ function decodeText(bytes: Buffer, start: number, end: number, ascii: boolean): 
   if (ascii) return bytes.toString('latin1', start, end)
   if (advanceUtf8(UTF8_START, bytes, start, end) !== UTF8_START) throw invalidText()
   return bytes.toString('utf8', start, end)
-}
-
-/** Text that is known to be valid. */
-function toText(payload: Buffer, ascii: boolean): string {
-  const latin1 = ascii || (payload.length >= ASCII_CHECK_FROM && isAscii(payload))
-  return payload.toString(latin1 ? 'latin1' : 'utf8')
 }
 
 function invalidText(): ProtocolError {
