@@ -84,9 +84,20 @@ export function checkHost(request: HttpRequest, options: AdmissionOptions): void
   const open = options.token === undefined && !options.hasAuthorize
   if (options.hosts === undefined && !open) return
   const host = request.host ?? ''
+  if (options.hosts === undefined && isPlainLoopback(host)) return
   const url = parseHost(host, 'http:')
   if (url !== undefined && (isLoopbackHostname(url.hostname) || isListedHost(url, options.hosts))) return
   throw new HandshakeError('ERR_HOST', 403, 'This server is not called by that name; add it to the option hosts.')
+}
+
+/** The common names, told without a parser: one of them alone, or with a port. */
+function isPlainLoopback(host: string): boolean {
+  const colon = host.lastIndexOf(':')
+  const name = colon === -1 || host.endsWith(']') ? host : host.slice(0, colon)
+  const port = host.slice(name.length + 1)
+  return (
+    (name === '127.0.0.1' || name === 'localhost' || name === '[::1]') && (port === '' || String(Number(port)) === port)
+  )
 }
 
 function isListedHost(url: URL, hosts: readonly string[] = []): boolean {

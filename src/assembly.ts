@@ -1,4 +1,4 @@
-import type { Opcode } from './constants.ts'
+import { Opcode } from './constants.ts'
 import { UTF8_START } from './utf8.ts'
 
 /** A piece is kept as a view when it is at least this much of the memory that it would hold on to. */
@@ -7,25 +7,19 @@ const KEPT_SHARE = 0.5
 const FIRST_BLOCK_BYTES = 256
 /** ... to here: memory follows what has arrived, never what a header has announced. */
 const LAST_BLOCK_BYTES = 65_536
+/** Only when this share of a long frame is there, the rest gets its memory at once. */
+const TRUSTED_SHARE = 0.25
 
-/** Texts up to this are put together in memory that is used again and again: they are strings a moment later. */
-const SCRATCH_BYTES = 1_048_576
+/** Memory of long texts, which are strings as soon as they are whole, is kept for the next ones: this much, so often. */
+const SPARE_BYTES = 1_048_576
+const MAX_SPARES = 4
 
 const EMPTY: Buffer = Buffer.alloc(0)
-let scratch: Buffer = EMPTY
-
-/** The parts one behind the other; only valid until the next call. */
-function join(parts: readonly Buffer[], length: number): Buffer {
-  if (length > SCRATCH_BYTES) return Buffer.concat(parts, length)
-  if (scratch.length < length) scratch = Buffer.allocUnsafeSlow(Math.min(length * 2, SCRATCH_BYTES))
-  let at = 0
-  for (const part of parts) at += part.copy(scratch, at)
-  return scratch
-}
+const spares: Buffer[] = []
 
 /**
  * A message on its way in, when it comes in more than one piece: cut by fragmentation (RFC 6455 §5.4) or by the end of
- * a chunk. Any number of pieces of any size cost at most about twice their bytes, and one copy more at the end.
+ * a chunk. Any number of pieces of any size cost at most a few times their bytes, in memory and in copying.
  */
 export class MessageAssembly {
   readonly opcode: Opcode
@@ -42,47 +36,72 @@ export class MessageAssembly {
   #parts: Buffer[] = []
   #block: Buffer = EMPTY
   #filled = 0
+  /** What `length` will be at the end of the current frame, as its header says. */
+  #announced = 0
 
   constructor(opcode: Opcode) {
     this.opcode = opcode
+  }
+
+  /** A frame with this many bytes of payload begins. */
+  startFrame(payloadLength: number): void {
+    this.fragments++
+    this.#announced = this.length + payloadLength
   }
 
   /** Adds `bytes[start..end)`; the memory belongs to the message from now on. */
   append(bytes: Buffer, start: number, end: number): void {
     const size = end - start
     this.length += size
-    if (size <= this.#block.length - this.#filled) {
-      this.#filled += bytes.copy(this.#block, this.#filled, start, end)
-    } else if (size >= bytes.buffer.byteLength * KEPT_SHARE) {
-      this.#closeBlock()
-      this.#parts.push(bytes.subarray(start, end))
-    } else {
-      this.#closeBlock()
-      const doubled = Math.min(Math.max(this.length, FIRST_BLOCK_BYTES), LAST_BLOCK_BYTES)
-      this.#block = Buffer.allocUnsafeSlow(Math.max(size, doubled))
-      this.#filled = bytes.copy(this.#block, 0, start, end)
+    if (size > this.#block.length - this.#filled) {
+      if (this.#isTrusted(size)) this.#gather()
+      else if (size >= bytes.buffer.byteLength * KEPT_SHARE) {
+        this.#closeBlock()
+        this.#parts.push(bytes.subarray(start, end))
+        return
+      } else {
+        this.#closeBlock()
+        const doubled = Math.min(Math.max(this.length, FIRST_BLOCK_BYTES), LAST_BLOCK_BYTES)
+        this.#block = Buffer.allocUnsafeSlow(Math.max(size, doubled))
+      }
     }
+    this.#filled += bytes.copy(this.#block, this.#filled, start, end)
   }
 
   /** The whole payload, once it is there. */
   takeBytes(): Buffer {
-    const parts = this.#takeParts()
-    return parts.length === 1 ? parts[0]! : Buffer.concat(parts, this.length)
+    this.#closeBlock()
+    return this.#parts.length === 1 ? this.#parts[0]! : Buffer.concat(this.#parts, this.length)
   }
 
   /** The whole payload of a text that was found valid. */
   takeText(): string {
-    const parts = this.#takeParts()
-    const encoding = this.ascii ? 'latin1' : 'utf8'
-    if (parts.length === 1) return parts[0]!.toString(encoding)
-    return join(parts, this.length).toString(encoding, 0, this.length)
+    const block = this.#block
+    const text = this.takeBytes().toString(this.ascii ? 'latin1' : 'utf8')
+    if (block.length > LAST_BLOCK_BYTES && block.length <= SPARE_BYTES && spares.length < MAX_SPARES) spares.push(block)
+    return text
   }
 
-  #takeParts(): Buffer[] {
+  /** A long frame has proved itself, and is long enough against what is there that moving that costs little. */
+  #isTrusted(size: number): boolean {
+    const announced = this.#announced
+    return (
+      announced > LAST_BLOCK_BYTES && announced >= 2 * (this.length - size) && this.length >= announced * TRUSTED_SHARE
+    )
+  }
+
+  /** Moves everything into memory that holds the announced length. */
+  #gather(): void {
     this.#closeBlock()
-    const parts = this.#parts
+    const block = this.#newBlock(this.#announced)
+    for (const part of this.#parts) this.#filled += part.copy(block, this.#filled)
     this.#parts = []
-    return parts
+    this.#block = block
+  }
+
+  #newBlock(size: number): Buffer {
+    const spare = this.opcode === Opcode.TEXT && size <= SPARE_BYTES ? spares.pop() : undefined
+    return spare !== undefined && spare.length >= size ? spare : Buffer.allocUnsafeSlow(size)
   }
 
   #closeBlock(): void {

@@ -56,7 +56,7 @@ export interface BatchMember {
   /** Hands bytes to the socket; true when the kernel has taken all of them and the memory is free again. */
   transmit(bytes: Buffer): boolean
   /** The same for several buffers, in one write. */
-  transmitParts(parts: Buffer[]): boolean
+  transmitParts(parts: readonly Buffer[]): boolean
 }
 
 /** See the head of the file. One instance serves the thread. */

@@ -1,8 +1,7 @@
-import { randomUUID } from 'node:crypto'
 import { connect as connectTcp, isIP, type Socket } from 'node:net'
 import { type ConnectionOptions, connect as connectTls } from 'node:tls'
 import { normalizeAddress } from './admission.ts'
-import { type ConnectionHandlers, type ConnectionOwner, WebSocketConnection } from './connection.ts'
+import { type ConnectionHandlers, type ConnectionOwner, randomId, WebSocketConnection } from './connection.ts'
 import { HandshakeError, UsageError } from './errors.ts'
 import { type ClientRequest, checkResponse, formatRequest, randomKey } from './handshake.ts'
 import { HeadReader, parseResponseHead, type ResponseHead } from './http-head.ts'
@@ -185,7 +184,7 @@ class Dialing implements SocketPeer {
     const connection = new WebSocketConnection<undefined>({
       socket: this.#socket,
       owner,
-      id: randomUUID(),
+      id: randomId(),
       data: undefined,
       path: this.#request.target.split('?', 1)[0]!,
       subprotocol,

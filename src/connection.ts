@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { Backlog, SLICE_BYTES } from './backlog.ts'
@@ -116,7 +117,7 @@ export class WebSocketConnection<UserData = unknown> {
   constructor(init: ConnectionInit<UserData>) {
     this.id = init.id
     this.data = init.data
-    this.path = init.path
+    this.path = compact(init.path)
     this.subprotocol = init.subprotocol
     this.remoteAddress = init.remoteAddress
     this.#socket = init.socket
@@ -436,63 +437,65 @@ export class WebSocketConnection<UserData = unknown> {
   /** @internal */
   transmit(bytes: Buffer): boolean {
     const socket = this.#socket
+    if (this.#backlog !== undefined || !this.#takesAtOnce || bytes.length > SLICE_BYTES)
+      return this.transmitParts([bytes])
     if (!socket.writable) return true
-    if (this.#backlog !== undefined) {
-      this.#backlog.push(bytes)
-      this.#checkUnread()
-      return false
-    }
-    if (!this.#takesAtOnce) return this.transmitParts([bytes])
-    let written = bytes.length <= SLICE_BYTES ? bytes.length : SLICE_BYTES
-    socket.write(written === bytes.length ? bytes : bytes.subarray(0, written))
-    while (socket.writableLength === 0) {
-      if (written === bytes.length) {
-        this.#protocol.outputFlushed()
-        return true
-      }
-      const next = Math.min(written + SLICE_BYTES, bytes.length)
-      socket.write(bytes.subarray(written, next))
-      written = next
+    socket.write(bytes)
+    if (socket.writableLength === 0) {
+      this.#protocol.outputFlushed()
+      return true
     }
     this.#backlog = new Backlog()
-    if (written < bytes.length) this.#backlog.push(bytes.subarray(written))
-    // An empty write behind the one under way tells when that is through; most writes need no callback.
-    socket.write(NOTHING, (error) => this.#written(error))
+    this.#awaitWritten()
     this.#checkUnread()
     return false
   }
 
   /** @internal */
-  transmitParts(parts: Buffer[]): boolean {
-    if (this.#backlog === undefined) {
-      if (!this.#socket.writable) return true
-      this.#backlog = new Backlog()
-      for (const part of parts) this.#backlog.push(part)
-      this.#writeSlice()
-    } else for (const part of parts) this.#backlog.push(part)
+  transmitParts(parts: readonly Buffer[]): boolean {
+    if (!this.#socket.writable) return true
+    const isIdle = this.#backlog === undefined
+    this.#backlog ??= new Backlog()
+    for (const part of parts) this.#backlog.push(part)
+    if (isIdle && this.#writeSlices(this.#backlog)) {
+      this.#backlog = undefined
+      this.#protocol.outputFlushed()
+      return true
+    }
     this.#checkUnread()
     return false
   }
 
   // ── backlog ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  #writeSlice(): void {
+  /** Gives the socket slices as long as it takes them at once; true when all of them are gone. */
+  #writeSlices(backlog: Backlog): boolean {
     const socket = this.#socket
-    const slice = this.#backlog!.takeSlice()
-    const last = slice.pop()!
-    socket.cork()
-    for (const part of slice) socket.write(part)
-    socket.write(last, (error) => this.#written(error))
-    socket.uncork()
+    while (backlog.bytes > 0) {
+      socket.cork()
+      for (const part of backlog.takeSlice()) socket.write(part)
+      if (!this.#takesAtOnce) this.#awaitWritten()
+      socket.uncork()
+      if (!this.#takesAtOnce) return false
+      if (socket.writableLength === 0) continue
+      this.#awaitWritten()
+      return false
+    }
+    return true
+  }
+
+  /** An empty write behind those under way tells when they are through; most writes need no callback. */
+  #awaitWritten(): void {
+    this.#socket.write(NOTHING, (error) => this.#written(error))
   }
 
   /** The socket has handed over what it was given. */
   #written(error: Error | null | undefined): void {
     const backlog = this.#backlog
     if (backlog === undefined || error) return
+    // A peer that takes what it is sent is alive.
     if (this.state === 'open') this.#ticks = 0
-    if (backlog.bytes > 0) {
-      this.#writeSlice()
+    if (!this.#writeSlices(backlog)) {
       if (this.#unsentBytes() <= this.#unreadMark()) this.#release(Hold.OUTPUT)
       return
     }
@@ -611,6 +614,16 @@ export class WebSocketConnection<UserData = unknown> {
       this.#handlerFailed(error)
     }
   }
+}
+
+/** A fresh id for a connection. */
+export function randomId(): string {
+  return compact(randomUUID())
+}
+
+/** A string in one piece: one that was put together, or cut out, holds on to what it was made of. */
+function compact(text: string): string {
+  return Buffer.from(text, 'latin1').toString('latin1')
 }
 
 export function toBytes(data: Uint8Array | ArrayBuffer): Uint8Array {

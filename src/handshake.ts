@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { hash, randomBytes } from 'node:crypto'
 import { HANDSHAKE_GUID, WEBSOCKET_VERSION } from './constants.ts'
 import { HandshakeError, UsageError } from './errors.ts'
 import {
@@ -18,9 +18,7 @@ import type { RequestHead, ResponseHead } from './http-head.ts'
 
 /** `Sec-WebSocket-Accept` for a key (§4.2.2, item 5.4). */
 export function acceptFor(key: string): string {
-  return createHash('sha1')
-    .update(key + HANDSHAKE_GUID)
-    .digest('base64')
+  return hash('sha1', key + HANDSHAKE_GUID, 'base64')
 }
 
 /** Base64 of exactly 16 bytes (§4.2.1, item 5): 22 characters and two `=`. */

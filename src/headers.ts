@@ -64,6 +64,7 @@ export function parseList(value: string): string[] {
 
 /** Whether a list such as `Connection` names this (lower-case) element, in any case. */
 export function listIncludes(value: string | undefined, element: string): boolean {
+  if (value?.toLowerCase() === element) return true
   return value !== undefined && parseList(value).some((candidate) => candidate.toLowerCase() === element)
 }
 
@@ -173,8 +174,10 @@ export class HeaderFields {
 
   /** The value of a field; several lines of one name are joined with `, ` (RFC 9110 §5.2). */
   get(name: string): string | undefined {
-    const lines = this.getAll(name)
-    return lines.length === 0 ? undefined : lines.join(', ')
+    const wanted = name.toLowerCase()
+    const first = this.#names.indexOf(wanted)
+    if (first === -1) return undefined
+    return this.#names.indexOf(wanted, first + 1) === -1 ? this.#values[first] : this.getAll(wanted).join(', ')
   }
 
   /** The values of all lines of one name. */
@@ -185,9 +188,11 @@ export class HeaderFields {
 
   /** The value of a field that may stand once only; throws 400 when it is repeated. */
   getSingle(name: string): string | undefined {
-    const lines = this.getAll(name)
-    if (lines.length > 1) throw new HandshakeError('ERR_HEAD_SYNTAX', 400, `The header ${name} may not be repeated.`)
-    return lines[0]
+    const wanted = name.toLowerCase()
+    const first = this.#names.indexOf(wanted)
+    if (first === -1) return undefined
+    if (this.#names.indexOf(wanted, first + 1) === -1) return this.#values[first]
+    throw new HandshakeError('ERR_HEAD_SYNTAX', 400, `The header ${name} may not be repeated.`)
   }
 
   has(name: string): boolean {

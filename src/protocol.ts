@@ -210,7 +210,8 @@ export class WebSocketProtocol {
         `a message may have ${maxMessageBytes} bytes at most`,
       )
     }
-    if (++assembly.fragments > maxFragments) {
+    assembly.startFrame(decoder.payloadLength)
+    if (assembly.fragments > maxFragments) {
       throw new ProtocolError(
         'ERR_TOO_MANY_FRAGMENTS',
         CloseCode.POLICY_VIOLATION,

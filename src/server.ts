@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { TlsOptions } from 'node:tls'
 import { checkAdmissionOptions, normalizeAddress } from './admission.ts'
@@ -8,6 +7,7 @@ import {
   type ConnectionOwner,
   type ConnectionSettings,
   type Data,
+  randomId,
   toBytes,
   WebSocketConnection,
 } from './connection.ts'
@@ -293,7 +293,7 @@ export class WebSocketServer<UserData = unknown> {
     const client = new WebSocketConnection<UserData>({
       socket,
       owner: this.#owner,
-      id: randomUUID(),
+      id: randomId(),
       data: data as UserData,
       path: request.path,
       subprotocol,

@@ -64,7 +64,18 @@ export function decode(options: FrameDecoderOptions, chunks: readonly Uint8Array
   return { pieces, frames: joinPieces(pieces), error }
 }
 
-export function pieceOf({ fin, rsv1, opcode, payloadLength, bytes, start, end, starts, ends, ascii }: FrameDecoder): Piece {
+export function pieceOf({
+  fin,
+  rsv1,
+  opcode,
+  payloadLength,
+  bytes,
+  start,
+  end,
+  starts,
+  ends,
+  ascii,
+}: FrameDecoder): Piece {
   return { fin, rsv1, opcode, payloadLength, payload: Buffer.from(bytes.subarray(start, end)), starts, ends, ascii }
 }
 
@@ -73,10 +84,12 @@ export function joinPieces(pieces: readonly Piece[]): DecodedFrame[] {
   const frames: DecodedFrame[] = []
   let open: Piece[] = []
   for (const piece of pieces) {
-    if (piece.starts !== (open.length === 0)) throw new Error('a piece starts a frame inside another one, or continues none')
+    if (piece.starts !== (open.length === 0))
+      throw new Error('a piece starts a frame inside another one, or continues none')
     open.push(piece)
     const payload = Buffer.concat(open.map((part) => part.payload))
-    if (piece.ends !== (payload.length === piece.payloadLength)) throw new Error('`ends` and the payload length disagree')
+    if (piece.ends !== (payload.length === piece.payloadLength))
+      throw new Error('`ends` and the payload length disagree')
     if (!piece.ends) continue
     open = []
     frames.push({ fin: piece.fin, rsv1: piece.rsv1, opcode: piece.opcode, payload })

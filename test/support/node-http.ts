@@ -1,5 +1,11 @@
 import { createServer, request, type Server } from 'node:http'
-import { type AddressInfo, connect, createServer as createTcpServer, type Server as TcpServer, type Socket } from 'node:net'
+import {
+  type AddressInfo,
+  connect,
+  createServer as createTcpServer,
+  type Socket,
+  type Server as TcpServer,
+} from 'node:net'
 
 /*
  * node:http as the judge over heads of HTTP messages: does its parser accept these bytes? "Accepted" means that a
@@ -58,7 +64,12 @@ export async function judgeOfResponses(): Promise<Judge> {
   const ask = (): Promise<boolean> =>
     new Promise((resolve) => {
       const headers = { Connection: 'Upgrade', Upgrade: 'websocket' }
-      const outgoing = request({ port: (server.address() as AddressInfo).port, host: '127.0.0.1', agent: false, headers })
+      const outgoing = request({
+        port: (server.address() as AddressInfo).port,
+        host: '127.0.0.1',
+        agent: false,
+        headers,
+      })
       const settle = (verdict: boolean): void => {
         resolve(verdict)
         outgoing.destroy()
