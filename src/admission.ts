@@ -213,6 +213,9 @@ export function takeTokens(head: RequestHead): { tokens: string[]; head: Request
       }
       if (others === undefined) headers.append(name, value)
       else if (others.length > 0) headers.append(name, others.join(', '))
+    } else if (name === 'referer') {
+      // The page's own address may have the token in its query.
+      headers.append(name, splitTarget(value).path)
     } else headers.append(name, value)
   }
   const query = kept.join('&')

@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events'
 import type { Data } from './connection.ts'
+import { isPromise, warn } from './handlers.ts'
 import { CONNECTION_DEFAULTS } from './options.ts'
 import type { Refusal } from './reception.ts'
 import { WebSocketServer, type WebSocketServerOptions } from './server.ts'
@@ -120,7 +121,7 @@ export function createApi(): Api {
 
   /** Tells all listeners; one that throws is a process warning and harms nobody. */
   function tell<Name extends keyof ApiEvents>(name: Name, ...event: ApiEvents[Name]): Promise<void> | undefined {
-    let pending: Promise<unknown>[] | undefined
+    let pending: PromiseLike<unknown>[] | undefined
     for (const listener of events.rawListeners(name)) {
       try {
         const result: unknown = Reflect.apply(listener, events, event)
@@ -306,12 +307,4 @@ async function within<T>(timeoutMs: number, promise: Promise<T>): Promise<T> {
   } finally {
     clearTimeout(timer)
   }
-}
-
-function isPromise(value: unknown): value is Promise<unknown> {
-  return typeof (value as PromiseLike<unknown> | undefined)?.then === 'function'
-}
-
-function warn(error: unknown): void {
-  process.emitWarning(error instanceof Error ? error : String(error))
 }

@@ -8,6 +8,8 @@ export const SLICE_BYTES: number = 262_144
 export class Backlog {
   /** Bytes that wait here. */
   bytes = 0
+  /** The sender may have seen it, in `bufferedBytes` or because a message was refused, and waits for `drain`. */
+  noticed = false
   readonly #parts: Buffer[] = []
   #waiters: { resolve(): void; reject(error: Error): void }[] = []
 

@@ -3,6 +3,7 @@ import { type ConnectionOptions, connect as connectTls } from 'node:tls'
 import { normalizeAddress } from './admission.ts'
 import { type ConnectionHandlers, type ConnectionOwner, randomId, WebSocketConnection } from './connection.ts'
 import { HandshakeError, UsageError } from './errors.ts'
+import { reportError } from './handlers.ts'
 import { type ClientRequest, checkResponse, formatRequest, randomKey } from './handshake.ts'
 import { HeadReader, parseResponseHead, type ResponseHead } from './http-head.ts'
 import {
@@ -127,7 +128,9 @@ class Dialing implements SocketPeer {
     })
     const timeoutMs = options.handshakeTimeoutMs ?? CONNECTION_DEFAULTS.handshakeTimeoutMs
     this.#timer = setTimeout(() => {
-      this.#fail(new HandshakeError('ERR_HANDSHAKE_TIMEOUT', 0, `The server did not answer within ${timeoutMs} ms.`))
+      if (this.#refusal !== undefined) this.#failRefused(this.#refusal)
+      else
+        this.#fail(new HandshakeError('ERR_HANDSHAKE_TIMEOUT', 0, `The server did not answer within ${timeoutMs} ms.`))
     }, timeoutMs)
     options.signal?.addEventListener('abort', this.#onAbort)
     adopt(socket, this)
@@ -169,17 +172,12 @@ class Dialing implements SocketPeer {
     this.#settled()
     const { settings, sweepMs } = resolveTiming('client', this.#options)
     const { message, error } = this.#options
-    const report = (thrown: unknown): void => {
-      const reported = thrown instanceof Error ? thrown : new Error(String(thrown))
-      if (error === undefined) process.emitWarning(reported)
-      else error(reported, connection)
-    }
     const sweep = setInterval(() => connection.tick(), sweepMs).unref()
     const owner: ConnectionOwner<undefined> = {
       settings,
       handlers: this.#options,
       connectionEnded: () => clearInterval(sweep),
-      report,
+      report: (thrown) => reportError(thrown, error && ((reported) => error(reported, connection))),
     }
     const connection = new WebSocketConnection<undefined>({
       socket: this.#socket,
@@ -191,6 +189,8 @@ class Dialing implements SocketPeer {
       remoteAddress: normalizeAddress(this.#socket.remoteAddress ?? ''),
     })
     if (message === undefined) connection.queueMessages()
+    // What comes until then waits in the socket.
+    this.#socket.pause()
     this.#resolve(connection)
     // Behind whoever awaits the connection: a message handler may want to know it already.
     setImmediate(() => connection.start(rest))
@@ -200,7 +200,7 @@ class Dialing implements SocketPeer {
   #readRefusal(refusal: ResponseHead, chunk: Buffer): void {
     this.#refusalText = Buffer.concat([this.#refusalText, chunk])
     const expected = Math.min(Number(refusal.headers.get('content-length') ?? MAX_REFUSAL_BYTES), MAX_REFUSAL_BYTES)
-    if (this.#refusalText.length >= expected) this.#failRefused(refusal)
+    if (this.#refusalText.length >= expected || refusal.headers.has('transfer-encoding')) this.#failRefused(refusal)
   }
 
   #failRefused({ status, headers }: ResponseHead): void {

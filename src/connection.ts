@@ -5,6 +5,7 @@ import { Backlog, SLICE_BYTES } from './backlog.ts'
 import { batch, type Run } from './batch.ts'
 import { CloseCode } from './constants.ts'
 import { type ProtocolError, UsageError, WebSocketError } from './errors.ts'
+import { callHandler, isPromise } from './handlers.ts'
 import { Inbox, type Message } from './inbox.ts'
 import { PingLedger } from './pings.ts'
 import { type CloseEvent, type ProtocolOptions, type ProtocolState, WebSocketProtocol } from './protocol.ts'
@@ -75,6 +76,11 @@ const Hold = { USER: 1, INBOX: 2, OUTPUT: 4 } as const
 const UNREAD_BYTES = 1_048_576
 /** Below this `bufferedBytes` may count what is only waiting for the end of the tick. */
 const UNFLUSHED_BYTES = 16_384
+
+/** Output that is on its way over TLS is no sign of a peer that does not read, up to this. */
+const UNDER_WAY_BYTES = 131_072
+/** A slow peer shows progress in steps of the kernel's send buffer, a megabyte and more: it gets this many times as long. */
+const BACKLOG_PATIENCE = 4
 
 const NOTHING: Buffer = Buffer.alloc(0)
 
@@ -187,6 +193,7 @@ export class WebSocketConnection<UserData = unknown> {
     const unsent = this.#unsentBytes()
     // A message of any size may go to a peer that keeps up: what bounds it is the sender.
     if (unsent === 0 || unsent + size <= maxBufferedBytes) return true
+    if (this.#backlog !== undefined) this.#backlog.noticed = true
     if (slowConsumer === 'close') {
       // Closing means that nothing follows the gap.
       this.#protocol.fail(CloseCode.TRY_AGAIN_LATER, 'the client reads too slowly')
@@ -309,7 +316,7 @@ export class WebSocketConnection<UserData = unknown> {
   runHandler(handler: () => void | Promise<void>): void {
     try {
       const result = handler()
-      if (typeof result?.then === 'function') this.#waitFor(result)
+      if (isPromise(result)) this.#waitFor(result)
     } catch (error) {
       this.#handlerFailed(error)
     }
@@ -335,7 +342,9 @@ export class WebSocketConnection<UserData = unknown> {
 
   /** @internal The peer has ended TCP. */
   receiveEnd(): void {
+    if (this.state !== 'open' && this.state !== 'close-sent') return
     this.#protocol.abandon()
+    this.#socket.end()
   }
 
   /** @internal TCP is gone. */
@@ -369,7 +378,7 @@ export class WebSocketConnection<UserData = unknown> {
     const unread = (this.#holds & (Hold.USER | Hold.INBOX)) !== 0 && this.#backlog === undefined
     if (pingTicks === 0 || unread) this.#ticks = 0
     else if (this.#ticks === pingTicks) this.#ping()
-    else if (this.#ticks > pingTicks + pongTicks) {
+    else if (this.#ticks > (pingTicks + pongTicks) * (this.#backlog === undefined ? 1 : BACKLOG_PATIENCE)) {
       this.#protocol.abandon('the peer did not answer a ping')
       this.terminate()
     }
@@ -393,11 +402,10 @@ export class WebSocketConnection<UserData = unknown> {
 
   /** @internal */
   onViolation(error: ProtocolError): void {
-    try {
-      this.#owner.handlers.error?.(error, this)
-    } catch (thrown) {
-      this.#owner.report(thrown, this)
-    }
+    callHandler(
+      () => this.#owner.handlers.error?.(error, this),
+      (thrown) => this.#owner.report(thrown, this),
+    )
   }
 
   /** @internal The protocol is through: TCP ends behind what is still to be sent. */
@@ -411,7 +419,8 @@ export class WebSocketConnection<UserData = unknown> {
   /** @internal */
   flushNow(): boolean {
     batch.flushMember(this)
-    return this.#backlog === undefined
+    // A socket that finishes later never has nothing to send, here and now; what counts is that it gets ahead.
+    return this.#backlog === undefined || (!this.#takesAtOnce && this.#unsentBytes() <= UNDER_WAY_BYTES)
   }
 
   /** @internal */
@@ -504,11 +513,14 @@ export class WebSocketConnection<UserData = unknown> {
     backlog.settle()
     this.#release(Hold.OUTPUT)
     if (this.state === 'draining') this.#socket.end()
-    else this.#tellDrain()
+    else if (backlog.noticed) this.#tellDrain()
   }
 
   #checkUnread(): void {
-    if (this.#unsentBytes() > this.#unreadMark()) this.#hold(Hold.OUTPUT)
+    const unsent = this.#unsentBytes()
+    if (unsent >= UNFLUSHED_BYTES && this.#backlog !== undefined) this.#backlog.noticed = true
+    // Only one end may wait for the other, or both would for ever.
+    if (unsent > this.#unreadMark() && this.#owner.settings.role === 'server') this.#hold(Hold.OUTPUT)
   }
 
   /** A peer is held back well before its own unread answers would make a slow consumer of it. */
@@ -547,13 +559,17 @@ export class WebSocketConnection<UserData = unknown> {
 
   // ── delivery ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  #deliver(message: Message): void {
+  /** Returns whether the handler is still at work. */
+  #deliver(message: Message): boolean {
     const handlers = this.#owner.handlers
     try {
       const result = handlers.message?.(this, message)
-      if (typeof result?.then === 'function') this.#waitFor(result)
+      if (!isPromise(result)) return false
+      this.#waitFor(result)
+      return true
     } catch (error) {
       this.#handlerFailed(error)
+      return false
     }
   }
 
@@ -585,7 +601,9 @@ export class WebSocketConnection<UserData = unknown> {
         this.#release(Hold.INBOX)
         break
       }
-      this.#deliver(message)
+      // Busy also while the handler runs: one that calls resume() comes by here.
+      inbox.busy = true
+      inbox.busy = this.#deliver(message)
     }
     if ((inbox.empty || inbox.iterated) && inbox.closeEvent !== undefined) {
       const event = inbox.closeEvent
@@ -596,23 +614,22 @@ export class WebSocketConnection<UserData = unknown> {
 
   #handlerFailed(error: unknown): void {
     this.#protocol.fail(CloseCode.INTERNAL_ERROR, 'internal error')
+    this.#inbox?.clear()
     this.#owner.report(error, this)
   }
 
   #tellClose(event: CloseEvent): void {
-    try {
-      this.#owner.handlers.close?.(this, event)
-    } catch (error) {
-      this.#owner.report(error, this)
-    }
+    callHandler(
+      () => this.#owner.handlers.close?.(this, event),
+      (error) => this.#owner.report(error, this),
+    )
   }
 
   #tellDrain(): void {
-    try {
-      this.#owner.handlers.drain?.(this)
-    } catch (error) {
-      this.#handlerFailed(error)
-    }
+    callHandler(
+      () => this.#owner.handlers.drain?.(this),
+      (error) => this.#handlerFailed(error),
+    )
   }
 }
 

@@ -233,12 +233,19 @@ function isFramingField(name: string): boolean {
 const RETRY_AFTER_SECONDS = 5
 
 /** The answer that refuses a request: its status, what the status demands, and one line that says what to do. */
-export function formatRefusal(error: HandshakeError, headers: Readonly<Record<string, string>> = {}): Buffer {
-  return formatAnswer({
-    status: error.status,
-    headers: { ...demandedBy(error), ...headers },
-    body: `${error.message}\n`,
-  })
+export function formatRefusal(
+  error: HandshakeError,
+  headers: Readonly<Record<string, string>> = {},
+  method?: string,
+): Buffer {
+  return formatAnswer(
+    {
+      status: error.status,
+      headers: { ...demandedBy(error), ...headers },
+      body: `${error.message}\n`,
+    },
+    method,
+  )
 }
 
 function demandedBy(error: HandshakeError): Record<string, string> {

@@ -77,12 +77,14 @@ function listenOnAddress(port: number, host: string, options: ListenOptions): Pr
   const { tls, handshakeTimeoutMs, onSocket } = options
   const server =
     tls === undefined
-      ? createServer({ noDelay: true }, (socket) => onSocket(socket, false))
-      : createTlsServer({ noDelay: true, handshakeTimeout: handshakeTimeoutMs, ...tls } as TlsOptions, (socket) =>
-          onSocket(socket, true),
+      ? createServer({ noDelay: true, allowHalfOpen: true }, (socket) => onSocket(socket, false))
+      : createTlsServer(
+          { noDelay: true, allowHalfOpen: true, handshakeTimeout: handshakeTimeoutMs, ...tls } as TlsOptions,
+          (socket) => onSocket(socket, true),
         )
   // Who fails the TLS handshake has not said anything yet; there is nobody to answer.
   server.on('tlsClientError', (_error, socket: Socket) => socket.destroy())
+  if (tls !== undefined) trackSockets(server)
   return new Promise((resolve, reject) => {
     server.once('error', reject)
     server.listen({ port, host, backlog: ACCEPT_BACKLOG }, () => {
@@ -91,6 +93,17 @@ function listenOnAddress(port: number, host: string, options: ListenOptions): Pr
       server.on('error', () => {})
       resolve(server)
     })
+  })
+}
+
+const tlsSockets = new WeakMap<Server, Set<Socket>>()
+
+function trackSockets(server: Server): void {
+  const sockets = new Set<Socket>()
+  tlsSockets.set(server, sockets)
+  server.on('connection', (socket) => {
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
   })
 }
 
@@ -113,5 +126,8 @@ function combine(servers: readonly Server[]): Listening {
 }
 
 function closeServer(server: Server): Promise<void> {
-  return new Promise((resolve) => server.close(() => resolve()))
+  return new Promise((resolve) => {
+    server.close(() => resolve())
+    for (const socket of tlsSockets.get(server) ?? []) socket.destroy()
+  })
 }

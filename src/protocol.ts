@@ -389,6 +389,11 @@ function parseClose(payload: Buffer): { code: number; reason: string } {
   return { code, reason: payload.toString('utf8', 2) }
 }
 
+/** Throws `UsageError` for a code or a reason that may not be sent. */
+export function checkCloseArguments(code: number | undefined, reason = ''): void {
+  formatClose(code ?? CloseCode.NORMAL, reason)
+}
+
 /** The payload of a Close frame; throws `UsageError` for a code or a reason that may not be sent (§5.5.1, §7.4). */
 function formatClose(code: number | undefined, reason: string): Buffer {
   if (code === undefined) {

@@ -2,6 +2,7 @@ import { channel } from 'node:diagnostics_channel'
 import type { Duplex } from 'node:stream'
 import { type AdmissionOptions, checkHost, checkOrigin, isLoopbackAddress, TokenGate, takeTokens } from './admission.ts'
 import { HandshakeError, type HandshakeErrorCode } from './errors.ts'
+import { callHandler, isPromise } from './handlers.ts'
 import {
   checkRequest,
   checkUpgrade,
@@ -249,7 +250,8 @@ class Arrival<UserData> implements SocketPeer {
   }
 
   receiveEnd(): void {
-    if (!this.#answered) this.socket.end()
+    // Once the request is there, its answer ends the socket.
+    if (!this.#answered && this.#request === undefined) this.socket.end()
   }
 
   socketClosed(): void {
@@ -270,7 +272,7 @@ class Arrival<UserData> implements SocketPeer {
 
   refuse(error: HandshakeError, headers?: Readonly<Record<string, string>>): void {
     if (this.#answered) return
-    this.#answer(formatRefusal(error, headers))
+    this.#answer(formatRefusal(error, headers, this.#request?.method))
     this.#tellRefusal(error)
   }
 
@@ -387,14 +389,6 @@ class Arrival<UserData> implements SocketPeer {
       path: this.#request?.path,
     }
     refusedChannel.publish(refusal)
-    try {
-      handlers.refused?.(refusal)
-    } catch (thrown) {
-      report(thrown)
-    }
+    callHandler(() => handlers.refused?.(refusal), report)
   }
-}
-
-function isPromise<T>(value: T | PromiseLike<T>): value is PromiseLike<T> {
-  return typeof (value as PromiseLike<T> | undefined)?.then === 'function'
 }

@@ -14,6 +14,7 @@ import {
 import { CloseCode, Opcode } from './constants.ts'
 import { UsageError } from './errors.ts'
 import { encodeFrame } from './framing.ts'
+import { reportError } from './handlers.ts'
 import type { HttpRequest } from './handshake.ts'
 import { isLoopbackHost, type Listening, listen } from './listen.ts'
 import {
@@ -25,7 +26,7 @@ import {
   resolveTiming,
   withDefaults,
 } from './options.ts'
-import { encodeText } from './protocol.ts'
+import { checkCloseArguments, encodeText } from './protocol.ts'
 import { type Accepted, Reception, type ReceptionHandlers } from './reception.ts'
 
 /** What a server tells its user; all handlers are optional, and one set serves all clients. */
@@ -244,13 +245,14 @@ export class WebSocketServer<UserData = unknown> {
    *
    * @throws UsageError `ERR_CLOSE_ARGUMENT` for a code or reason that may not be sent.
    */
-  close(options: ServerCloseOptions = {}): Promise<void> {
+  async close(options: ServerCloseOptions = {}): Promise<void> {
+    checkOptions(options, ['code', 'reason', 'timeoutMs'])
+    checkCloseArguments(options.code, options.reason)
     this.#closing ??= this.#close(options)
     return this.#closing
   }
 
   async #close(options: ServerCloseOptions): Promise<void> {
-    checkOptions(options, ['code', 'reason', 'timeoutMs'])
     const {
       code = CloseCode.GOING_AWAY,
       reason,
@@ -318,15 +320,10 @@ export class WebSocketServer<UserData = unknown> {
     }
   }
 
-  /** An exception in a handler of the user's: to the `error` handler, else a warning of the process. */
+  /** An exception in a handler of the user's. */
   #report(thrown: unknown, client?: WebSocketConnection<UserData>): void {
-    const error = thrown instanceof Error ? thrown : new Error(String(thrown))
-    try {
-      if (this.#options.error !== undefined) this.#options.error(error, client)
-      else process.emitWarning(error)
-    } catch (fromHandler) {
-      process.emitWarning(fromHandler instanceof Error ? fromHandler : String(fromHandler))
-    }
+    const { error } = this.#options
+    reportError(thrown, error && ((reported) => this.#options.error!(reported, client)))
   }
 
   /** One timer for all clients and everybody on the way in; it does not keep the process alive. */

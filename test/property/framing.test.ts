@@ -95,16 +95,21 @@ describe.each(ROLES)('frames of a %s', (role) => {
 
   it('are the same byte by byte', () => {
     fc.assert(
-      fc.property(fc.array(fc.tuple(controlFrame, anyKey), { maxLength: 3 }), dataFrame, anyKey, (before, frame, key) => {
-        fc.pre(frame.payload.length <= 200)
-        const given = [...before, [frame, key] as const]
-        const bytes = encodeAll(role, given)
-        const { frames } = decode(options, chunksOf(bytes, [...bytes.keys()]))
-        expectFrames(
-          frames,
-          given.map(([frame]) => frame),
-        )
-      }),
+      fc.property(
+        fc.array(fc.tuple(controlFrame, anyKey), { maxLength: 3 }),
+        dataFrame,
+        anyKey,
+        (before, frame, key) => {
+          fc.pre(frame.payload.length <= 200)
+          const given = [...before, [frame, key] as const]
+          const bytes = encodeAll(role, given)
+          const { frames } = decode(options, chunksOf(bytes, [...bytes.keys()]))
+          expectFrames(
+            frames,
+            given.map(([frame]) => frame),
+          )
+        },
+      ),
     )
   })
 
@@ -156,7 +161,15 @@ const hostileFrame = fc
     fc.oneof(fc.constantFrom(0x00, 0x01, 0x02, 0x80, 0x81, 0x82, 0x88, 0x89, 0x8a, 0xc1), fc.nat(255)),
     fc.oneof(fc.constantFrom(0x00, 0x05, 0x7d, 0x7e, 0x7f, 0x80, 0x85, 0xfd, 0xfe, 0xff), fc.nat(255)),
     fc.oneof(
-      fc.constantFrom('007d', '007e', 'ffff', '000000000000ffff', '0000000000010000', '0020000000000000', '8000000000000000'),
+      fc.constantFrom(
+        '007d',
+        '007e',
+        'ffff',
+        '000000000000ffff',
+        '0000000000010000',
+        '0020000000000000',
+        '8000000000000000',
+      ),
       fc.constantFrom('', '00', '0000000000000100', '001fffffffffffff', '7fffffffffffffff'),
     ),
     fc.uint8Array({ maxLength: 140 }),
@@ -166,7 +179,10 @@ const hostileFrame = fc
 /** A good stream in which some bytes were changed. */
 const damaged = (role: Role) =>
   fc
-    .tuple(fc.array(fc.tuple(anyFrame, anyKey), { minLength: 1, maxLength: 4 }), fc.array(fc.tuple(fc.nat(400), fc.nat(255)), { maxLength: 3 }))
+    .tuple(
+      fc.array(fc.tuple(anyFrame, anyKey), { minLength: 1, maxLength: 4 }),
+      fc.array(fc.tuple(fc.nat(400), fc.nat(255)), { maxLength: 3 }),
+    )
     .map(([given, changes]) => {
       const bytes = encodeAll(peerOf(role), given)
       for (const [at, byte] of changes) if (at < bytes.length) bytes[at] = byte

@@ -359,7 +359,10 @@ describe('Origin', () => {
   })
 
   it.each(ORIGIN_CASES)('%j passes with a list what it passes without, or is in it', (origin, passes) => {
-    for (const [mode, options] of [['open', OPEN], ['authorize', AUTHORIZE]] as const) {
+    for (const [mode, options] of [
+      ['open', OPEN],
+      ['authorize', AUTHORIZE],
+    ] as const) {
       const expected = passes.includes(mode) || passes.includes('listed') ? YES : BAD_ORIGIN
       expect(originVerdict(origin, { ...options, origins: ORIGINS }, HOST)).toBe(expected)
     }
@@ -542,14 +545,21 @@ describe('takeTokens', () => {
     expect(taken.head.target).toBe(becomes)
   })
 
-  it.each(['/', '/chat', '/chat?a=1&b=%20', '/?tokens=abc', '/?atoken=abc', '/token=abc', '/?Token=abc', '/?a=token=b', '/?&&'])(
-    'leaves %s as it is',
-    (target) => {
-      const taken = takeTokens(requestHead([], { target }))
-      expect(taken.tokens).toEqual([])
-      expect(taken.head.target).toBe(target)
-    },
-  )
+  it.each([
+    '/',
+    '/chat',
+    '/chat?a=1&b=%20',
+    '/?tokens=abc',
+    '/?atoken=abc',
+    '/token=abc',
+    '/?Token=abc',
+    '/?a=token=b',
+    '/?&&',
+  ])('leaves %s as it is', (target) => {
+    const taken = takeTokens(requestHead([], { target }))
+    expect(taken.tokens).toEqual([])
+    expect(taken.head.target).toBe(target)
+  })
 
   it.each([
     ['Bearer abc', ['abc']],
@@ -713,7 +723,9 @@ describe('TokenGate', () => {
   it('never says the token', () => {
     const gate = new TokenGate('secret')
     for (const tokens of [[], ['wrong'], ['a'], ['b'], ['c'], ['d'], ['e']]) {
-      expect(() => gate.check(tokens, HERE, 0)).toThrow(expect.objectContaining({ message: expect.not.stringContaining('secret') }))
+      expect(() => gate.check(tokens, HERE, 0)).toThrow(
+        expect.objectContaining({ message: expect.not.stringContaining('secret') }),
+      )
     }
   })
 })

@@ -50,9 +50,12 @@ describe('isSendableCloseCode', () => {
     expect(sendable).toEqual([...range(1000, 1003), ...range(1007, 1014), ...range(3000, 4999)])
   })
 
-  it.each([1000.5, 3000.5, Number.NaN, Number.POSITIVE_INFINITY])('is false for %d, which is not a whole number', (code) => {
-    expect(isSendableCloseCode(code)).toBe(false)
-  })
+  it.each([1000.5, 3000.5, Number.NaN, Number.POSITIVE_INFINITY])(
+    'is false for %d, which is not a whole number',
+    (code) => {
+      expect(isSendableCloseCode(code)).toBe(false)
+    },
+  )
 
   it('is false for text that looks like a code', () => {
     expect(isSendableCloseCode('1000' as unknown as number)).toBe(false)

@@ -185,14 +185,11 @@ describe.each(ROLES)('text written by a %s', (role) => {
     ['1,000 characters of three bytes', '€'.repeat(1_000)],
     ['30,000 characters of two bytes', 'é'.repeat(30_000)],
     ['30,000 pairs of surrogates', '😀'.repeat(30_000)],
-  ])(
-    'fits into the room that is kept for it: %s',
-    (_, text) => {
-      const target = Buffer.alloc(maxTextFrameSize(text))
-      const end = writeTextFrame(target, 0, firstByte(Opcode.TEXT, true, false), text, maskingKey)
-      expect(end).toBe(encodeFrame({ opcode: Opcode.TEXT, payload: Buffer.from(text), maskingKey }).length)
-    },
-  )
+  ])('fits into the room that is kept for it: %s', (_, text) => {
+    const target = Buffer.alloc(maxTextFrameSize(text))
+    const end = writeTextFrame(target, 0, firstByte(Opcode.TEXT, true, false), text, maskingKey)
+    expect(end).toBe(encodeFrame({ opcode: Opcode.TEXT, payload: Buffer.from(text), maskingKey }).length)
+  })
 })
 
 /** What a decoder refuses, by the first bytes of the frame, written as a server sends them: unmasked. */
@@ -282,7 +279,9 @@ describe.each(ROLES)('a %s takes', (role) => {
 
   it.each([0, 1, 100, 125, 126, 65_535, 65_536])('a frame of %d bytes when that is its limit', (length) => {
     const payload = Buffer.alloc(length, 0x61)
-    const { frames, error } = decode({ role, maxFrameBytes: length }, [encodeAs(peer, { opcode: Opcode.BINARY, payload })])
+    const { frames, error } = decode({ role, maxFrameBytes: length }, [
+      encodeAs(peer, { opcode: Opcode.BINARY, payload }),
+    ])
     expect(error).toBeUndefined()
     expect(frames[0]?.payload.equals(payload)).toBe(true)
   })
@@ -448,7 +447,9 @@ describe('the hint `ascii`', () => {
 
   it.each(lengths)('is set by a server for %d bytes of ASCII', (length) => {
     const bytes = encodeAs('client', { opcode: Opcode.TEXT, payload: Buffer.alloc(length, 0x7f) })
-    expect(decode({ role: 'server', maxFrameBytes: NO_LIMIT }, [bytes]).pieces.map(({ ascii }) => ascii)).toEqual([true])
+    expect(decode({ role: 'server', maxFrameBytes: NO_LIMIT }, [bytes]).pieces.map(({ ascii }) => ascii)).toEqual([
+      true,
+    ])
   })
 
   it.each(lengths)('is never set by a server for %d bytes of which one is above 0x7F, wherever it stands', (length) => {
@@ -469,6 +470,8 @@ describe('the hint `ascii`', () => {
 
   it('is never set by a client, which does not look at the bytes', () => {
     const bytes = encodeAs('server', { opcode: Opcode.TEXT, payload: Buffer.from('ASCII') })
-    expect(decode({ role: 'client', maxFrameBytes: NO_LIMIT }, [bytes]).pieces.map(({ ascii }) => ascii)).toEqual([false])
+    expect(decode({ role: 'client', maxFrameBytes: NO_LIMIT }, [bytes]).pieces.map(({ ascii }) => ascii)).toEqual([
+      false,
+    ])
   })
 })

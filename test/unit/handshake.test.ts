@@ -17,8 +17,8 @@ import {
 } from '../../src/handshake.ts'
 import { HeadReader, parseRequestHead, parseResponseHead, type RequestHead } from '../../src/http-head.ts'
 import {
-  type Lines,
   LIMITS,
+  type Lines,
   requestHead,
   requestOf,
   responseHead,
@@ -145,11 +145,7 @@ describe('checkRequest', () => {
     ['a body', requestHead([...host, ['Content-Length', '5']]), '413 ERR_REQUEST_BODY'],
     ['a length that is none', requestHead([...host, ['Content-Length', '']]), '413 ERR_REQUEST_BODY'],
     ['a length written oddly', requestHead([...host, ['Content-Length', '+0']]), '413 ERR_REQUEST_BODY'],
-    [
-      'two lengths',
-      requestHead([...host, ['Content-Length', '0'], ['Content-Length', '0']]),
-      '400 ERR_HEAD_SYNTAX',
-    ],
+    ['two lengths', requestHead([...host, ['Content-Length', '0'], ['Content-Length', '0']]), '400 ERR_HEAD_SYNTAX'],
     ['a chunked body', requestHead([...host, ['Transfer-Encoding', 'chunked']]), '413 ERR_REQUEST_BODY'],
     ['a coding that is none', requestHead([...host, ['Transfer-Encoding', '']]), '413 ERR_REQUEST_BODY'],
     ['an expectation', requestHead([...host, ['Expect', '100-continue']]), '417 ERR_HEAD_SYNTAX'],
@@ -220,7 +216,11 @@ describe('checkUpgrade (§4.2.1)', () => {
     ['a key without its padding', { 'Sec-WebSocket-Key': SAMPLE_KEY.slice(0, 22) }, '400 ERR_WEBSOCKET_KEY'],
     ['a key of 24 other characters', { 'Sec-WebSocket-Key': `${SAMPLE_KEY.slice(0, 22)}ab` }, '400 ERR_WEBSOCKET_KEY'],
     ['a key in base64url', { 'Sec-WebSocket-Key': '-_-_-_-_-_-_-_-_-_-_-w==' }, '400 ERR_WEBSOCKET_KEY'],
-    ['a key with bits beyond its 16 bytes', { 'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZR==' }, '400 ERR_WEBSOCKET_KEY'],
+    [
+      'a key with bits beyond its 16 bytes',
+      { 'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZR==' },
+      '400 ERR_WEBSOCKET_KEY',
+    ],
     ['no subprotocol', { 'Sec-WebSocket-Protocol': '' }, '400 ERR_SUBPROTOCOL_HEADER'],
     ['a subprotocol twice', { 'Sec-WebSocket-Protocol': 'a, a' }, '400 ERR_SUBPROTOCOL_HEADER'],
     ['a malformed extension', { 'Sec-WebSocket-Extensions': 'foo;' }, '400 ERR_EXTENSION_HEADER'],
@@ -340,9 +340,12 @@ describe('formatRequest (§4.1)', () => {
     expect(verdictOf(() => checkUpgrade(checkRequest(head)))).toBe('accepted')
   })
 
-  it.each([[['a b']], [['']], [['a', 'a']], [['a,b']], [['a\r\nX: y']]])('refuses the subprotocols %j', (subprotocols) => {
-    expect(() => formatRequest({ ...CLIENT_REQUEST, subprotocols })).toThrow(USAGE_ERROR('ERR_OPTION'))
-  })
+  it.each([[['a b']], [['']], [['a', 'a']], [['a,b']], [['a\r\nX: y']]])(
+    'refuses the subprotocols %j',
+    (subprotocols) => {
+      expect(() => formatRequest({ ...CLIENT_REQUEST, subprotocols })).toThrow(USAGE_ERROR('ERR_OPTION'))
+    },
+  )
 
   it.each([
     'Host',
@@ -353,7 +356,9 @@ describe('formatRequest (§4.1)', () => {
     'Sec-WebSocket-Protocol',
     'Sec-WebSocket-Extensions',
   ])('refuses the header %s, which is its own', (name) => {
-    expect(() => formatRequest({ ...CLIENT_REQUEST, headers: { [name]: 'x' } })).toThrow(USAGE_ERROR('ERR_HEADER_VALUE'))
+    expect(() => formatRequest({ ...CLIENT_REQUEST, headers: { [name]: 'x' } })).toThrow(
+      USAGE_ERROR('ERR_HEADER_VALUE'),
+    )
   })
 
   it.each([

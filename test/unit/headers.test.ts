@@ -118,8 +118,30 @@ describe('parseExtensions (RFC 6455 §9.1)', () => {
     ['foo;bar=1', [{ name: 'foo', parameters: [['bar', '1']] }]],
     ['foo\t;\tbar\t=\t1\t', [{ name: 'foo', parameters: [['bar', '1']] }]],
     ['foo; bar="1"', [{ name: 'foo', parameters: [['bar', '1']] }]],
-    ['foo; bar="\\1\\5" ; baz', [{ name: 'foo', parameters: [['bar', '15'], ['baz', true]] }]],
-    ['foo; a=1; a=2', [{ name: 'foo', parameters: [['a', '1'], ['a', '2']] }]],
+    [
+      'foo; bar="\\1\\5" ; baz',
+      [
+        {
+          name: 'foo',
+          parameters: [
+            ['bar', '15'],
+            ['baz', true],
+          ],
+        },
+      ],
+    ],
+    [
+      'foo; a=1; a=2',
+      [
+        {
+          name: 'foo',
+          parameters: [
+            ['a', '1'],
+            ['a', '2'],
+          ],
+        },
+      ],
+    ],
     [
       'permessage-deflate; client_max_window_bits; server_max_window_bits=10, permessage-deflate',
       [

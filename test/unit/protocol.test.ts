@@ -686,6 +686,26 @@ describe.each(ROLES)('text and UTF-8 (§8.1): %s', (role) => {
     },
   )
 
+  it('takes text that is not ASCII at every length, whatever the masking key', () => {
+    const endpoint = new Endpoint(role)
+    const messages = Array.from({ length: 1_100 }, (_, length) => `${'a'.repeat(length % 7)}${'µ'.repeat(length >> 1)}`)
+    for (const message of messages) endpoint.receive(text(message))
+    expect(endpoint.host.messages).toEqual(messages)
+    endpoint.expectOpen()
+  })
+
+  it('finds one bad byte anywhere in a text of any length', () => {
+    for (const length of [1, 47, 48, 64, 100, 1_023, 1_024, 2_000]) {
+      for (const at of [0, 1, 2, 3, length >> 1, length - 4, length - 3, length - 2, length - 1]) {
+        const payload = Buffer.alloc(length, 'a')
+        payload[Math.min(Math.max(at, 0), length - 1)] = 0xff
+        const endpoint = new Endpoint(role, {}, length + at)
+        endpoint.receive(text(payload))
+        endpoint.expectFailedWith(1007, 'ERR_TEXT_UTF8')
+      }
+    }
+  })
+
   it('sends a lone surrogate as U+FFFD', () => {
     const endpoint = new Endpoint(role)
     endpoint.protocol.sendText('a\ud800b')
