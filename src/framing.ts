@@ -139,34 +139,54 @@ export interface FrameDecoderOptions {
 
 const EMPTY: Buffer = Buffer.alloc(0)
 
+/** What has arrived of a frame: the bytes `bytes[start..end)` of its payload. */
+export interface Piece {
+  fin: boolean
+  rsv1: boolean
+  opcode: Opcode
+  /** Of the whole frame. */
+  payloadLength: number
+  bytes: Buffer
+  start: number
+  end: number
+  /** It is the first piece of its frame. */
+  starts: boolean
+  /** It is the last piece of its frame. */
+  ends: boolean
+  /** No byte of the piece is above 0x7F. False also where nobody has looked (unmasked frames). */
+  ascii: boolean
+}
+
+/** The piece that was read last, by whichever decoder: an idle connection has none. */
+const piece: Piece = {
+  fin: true,
+  rsv1: false,
+  opcode: Opcode.CONTINUATION,
+  payloadLength: 0,
+  bytes: EMPTY,
+  start: 0,
+  end: 0,
+  starts: false,
+  ends: false,
+  ascii: false,
+}
+
 /**
- * Bytes to frames. `push` a chunk, then `read` until it says false; each true describes one *piece* in the fields.
+ * Bytes to frames. `push` a chunk, then `read` until there is no piece left.
  *
  * A control frame is always one piece. A data frame whose payload the chunk cuts comes in several, so that nothing is
- * kept here and bad text can fail at its first bad byte: `starts` marks the first piece, `ends` the last. Payloads are
- * unmasked in place: the chunk belongs to the decoder from `push` on, and a piece is a view of it.
+ * kept here and bad text can fail at its first bad byte. Payloads are unmasked in place: the chunk belongs to the
+ * decoder from `push` on, and a piece is a view of it.
  *
  * `read` throws `ProtocolError` when a header says what it must not (RSV bits, opcode, mask, length).
  */
 export class FrameDecoder {
-  /** Of the current frame. */
-  fin = true
-  rsv1 = false
-  opcode: Opcode = Opcode.CONTINUATION
-  payloadLength = 0
-  /** The current piece: `bytes[start..end)`. */
-  bytes: Buffer = EMPTY
-  start = 0
-  end = 0
-  starts = false
-  ends = false
-  /** No byte of the piece is above 0x7F. False also where nobody has looked (unmasked frames). */
-  ascii = false
-
   readonly #options: FrameDecoderOptions
   #chunk: Buffer = EMPTY
   #at = 0
-  /** Payload bytes of the current data frame that are still to come. */
+  /** Of the data frame under way: its first byte, its length, and how much of it is still to come. */
+  #first = 0
+  #payloadLength = 0
   #remaining = 0
   #maskingKey = 0
   /** A header, or a control frame, that the end of a chunk has cut; `#heldLength` bytes of it are there. */
@@ -183,8 +203,8 @@ export class FrameDecoder {
     this.#at = 0
   }
 
-  /** Moves on to the next piece; false when more bytes are needed. */
-  read(): boolean {
+  /** The next piece, valid until the next call of any decoder's `read`; undefined when more bytes are needed. */
+  read(): Piece | undefined {
     if (this.#remaining > 0) return this.#readPayload(false)
     if (this.#held !== undefined) return this.#readHeld()
     const available = this.#chunk.length - this.#at
@@ -192,11 +212,11 @@ export class FrameDecoder {
     const size = this.#headSize(this.#chunk, this.#at, available)
     if (available < size) return this.#hold(available)
     const start = this.#readHeader(this.#chunk, this.#at)
-    if (this.opcode < Opcode.CLOSE) {
+    if ((this.#first & OPCODE) < Opcode.CLOSE) {
       this.#at = start
       return this.#readPayload(true)
     }
-    this.#at = start + this.payloadLength
+    this.#at = start + this.#payloadLength
     return this.#readControl(this.#chunk, start)
   }
 
@@ -247,9 +267,7 @@ export class FrameDecoder {
   #readHeader(bytes: Buffer, at: number): number {
     const first = bytes[at]!
     const second = bytes[at + 1]!
-    this.fin = (first & FIN) !== 0
-    this.rsv1 = (first & RSV1) !== 0
-    this.opcode = (first & OPCODE) as Opcode
+    this.#first = first
     let length = second & LENGTH
     at += 2
     if (length >= LENGTH_16) {
@@ -270,56 +288,53 @@ export class FrameDecoder {
         `a message may have ${this.#options.maxFrameBytes} bytes at most`,
       )
     }
-    this.payloadLength = length
+    this.#payloadLength = length
     if ((second & MASK) === 0) return at
     this.#maskingKey = bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)
     return at + 4
   }
 
   /** As much of a data frame's payload as the chunk has. */
-  #readPayload(starts: boolean): boolean {
-    const chunk = this.#chunk
+  #readPayload(starts: boolean): Piece | undefined {
     const start = this.#at
-    const missing = starts ? this.payloadLength : this.#remaining
-    const available = chunk.length - start
+    const missing = starts ? this.#payloadLength : this.#remaining
+    const available = this.#chunk.length - start
     if (available === 0 && !starts) return this.#release()
     const taken = Math.min(missing, available)
-    const end = start + taken
-    this.#at = end
+    this.#at = start + taken
     this.#remaining = missing - taken
-    this.bytes = chunk
-    this.start = start
-    this.end = end
-    this.starts = starts
-    this.ends = taken === missing
-    this.#unmask(chunk, start, end)
-    if (!this.ends) this.#maskingKey = rotateMaskingKey(this.#maskingKey, taken)
-    return true
+    return this.#emit(this.#chunk, start, this.#at, starts)
   }
 
-  #readControl(bytes: Buffer, start: number): true {
-    this.bytes = bytes
-    this.start = start
-    this.end = start + this.payloadLength
-    this.starts = true
-    this.ends = true
-    this.#unmask(bytes, start, this.end)
-    return true
+  #readControl(bytes: Buffer, start: number): Piece {
+    return this.#emit(bytes, start, start + this.#payloadLength, true)
   }
 
-  #unmask(bytes: Buffer, start: number, end: number): void {
-    this.ascii = this.#options.role === 'server' && applyMask(bytes, start, end, this.#maskingKey) < 0x80
+  #emit(bytes: Buffer, start: number, end: number, starts: boolean): Piece {
+    const first = this.#first
+    piece.fin = (first & FIN) !== 0
+    piece.rsv1 = (first & RSV1) !== 0
+    piece.opcode = (first & OPCODE) as Opcode
+    piece.payloadLength = this.#payloadLength
+    piece.bytes = bytes
+    piece.start = start
+    piece.end = end
+    piece.starts = starts
+    piece.ends = this.#remaining === 0
+    piece.ascii = this.#options.role === 'server' && applyMask(bytes, start, end, this.#maskingKey) < 0x80
+    if (this.#remaining > 0) this.#maskingKey = rotateMaskingKey(this.#maskingKey, end - start)
+    return piece
   }
 
   /** Keeps what the end of the chunk has cut; at most one header and one control payload. */
-  #hold(available: number): false {
+  #hold(available: number): undefined {
     this.#held = Buffer.allocUnsafeSlow(MAX_HEADER_BYTES + MAX_CONTROL_BYTES)
     this.#heldLength = this.#chunk.copy(this.#held, 0, this.#at, this.#at + available)
     return this.#release()
   }
 
   /** Completes what `#hold` has kept from the new chunk, and goes on in place behind it. */
-  #readHeld(): boolean {
+  #readHeld(): Piece | undefined {
     const held = this.#held!
     for (;;) {
       const size = this.#headSize(held, 0, this.#heldLength)
@@ -331,15 +346,15 @@ export class FrameDecoder {
     }
     this.#held = undefined
     const start = this.#readHeader(held, 0)
-    return this.opcode < Opcode.CLOSE ? this.#readPayload(true) : this.#readControl(held, start)
+    return (this.#first & OPCODE) < Opcode.CLOSE ? this.#readPayload(true) : this.#readControl(held, start)
   }
 
   /** Lets go of the chunk: an idle connection holds no memory of its last message. */
-  #release(): false {
+  #release(): undefined {
     this.#chunk = EMPTY
     this.#at = 0
-    this.bytes = EMPTY
-    return false
+    piece.bytes = EMPTY
+    return undefined
   }
 }
 

@@ -16,8 +16,10 @@ export interface ListenOptions {
   readonly host: string | undefined
   readonly tls: TlsOptions | undefined
   readonly handshakeTimeoutMs: number
-  /** A socket whose HTTP request may come now; over TLS behind its handshake. */
-  onSocket(socket: Socket, secure: boolean): void
+  /** Sockets beyond this are closed by the system's leave, unanswered. */
+  readonly maxSockets: number
+  /** A socket whose HTTP request may come now: over TLS behind its handshake, which has taken some time. */
+  onSocket(socket: Socket, secure: boolean, waitedMs: number): void
 }
 
 /** The listening sockets of one server: one, or one per loopback address. */
@@ -64,70 +66,92 @@ async function listenOnPort(port: number, options: ListenOptions): Promise<Liste
   const first = await listenOnAddress(port, '127.0.0.1', options)
   try {
     // The same port on both: or another program could sit on ::1 and be taken for us by who resolves localhost so.
-    return combine([first, await listenOnAddress(portOf(first), '::1', options)])
+    return combine([first, await listenOnAddress(first.port, '::1', options)])
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code
     if (code === 'EAFNOSUPPORT' || code === 'EADDRNOTAVAIL') return combine([first])
-    await closeServer(first)
+    await first.close()
     throw error
   }
 }
 
-function listenOnAddress(port: number, host: string, options: ListenOptions): Promise<Server> {
-  const { tls, handshakeTimeoutMs, onSocket } = options
-  const server =
-    tls === undefined
-      ? createServer({ noDelay: true, allowHalfOpen: true }, (socket) => onSocket(socket, false))
-      : createTlsServer(
-          { noDelay: true, allowHalfOpen: true, handshakeTimeout: handshakeTimeoutMs, ...tls } as TlsOptions,
-          (socket) => onSocket(socket, true),
-        )
-  // Who fails the TLS handshake has not said anything yet; there is nobody to answer.
-  server.on('tlsClientError', (_error, socket: Socket) => socket.destroy())
-  if (tls !== undefined) trackSockets(server)
-  return new Promise((resolve, reject) => {
-    server.once('error', reject)
-    server.listen({ port, host, backlog: ACCEPT_BACKLOG }, () => {
-      server.off('error', reject)
-      // Running out of file descriptors while accepting: those who are connected go on.
-      server.on('error', () => {})
-      resolve(server)
+async function listenOnAddress(port: number, host: string, options: ListenOptions): Promise<Listener> {
+  const listener = new Listener(options)
+  await listener.listen(port, host)
+  return listener
+}
+
+/** One listening socket. */
+class Listener {
+  readonly #server: Server
+  /** Over TLS: who has been accepted, and when; the sockets that TLS gives us are others. */
+  readonly #accepted = new Map<string, { socket: Socket; sinceMs: number }>()
+
+  constructor({ tls, handshakeTimeoutMs, maxSockets, onSocket }: ListenOptions) {
+    // Half open: a peer that has sent its last byte still gets the answer to it.
+    const settings = { noDelay: true, allowHalfOpen: true }
+    if (tls === undefined) {
+      this.#server = createServer(settings, (socket) => onSocket(socket, false, 0))
+    } else {
+      const tlsSettings = { ...settings, handshakeTimeout: handshakeTimeoutMs, ...tls } as TlsOptions
+      this.#server = createTlsServer(tlsSettings, (socket) => {
+        const accepted = this.#accepted.get(peerOf(socket))
+        onSocket(socket, true, accepted === undefined ? 0 : performance.now() - accepted.sinceMs)
+      })
+      this.#server.on('connection', (socket) => this.#note(socket))
+      // Who fails the TLS handshake has not said anything yet; there is nobody to answer.
+      this.#server.on('tlsClientError', (_error, socket: Socket) => socket.destroy())
+    }
+    this.#server.maxConnections = maxSockets
+  }
+
+  listen(port: number, host: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#server.once('error', reject)
+      this.#server.listen({ port, host, backlog: ACCEPT_BACKLOG }, () => {
+        this.#server.off('error', reject)
+        // Running out of file descriptors while accepting: those who are connected go on.
+        this.#server.on('error', () => {})
+        resolve()
+      })
     })
-  })
-}
+  }
 
-const tlsSockets = new WeakMap<Server, Set<Socket>>()
+  get port(): number {
+    const address = this.#server.address()
+    return typeof address === 'object' && address !== null ? address.port : 0
+  }
 
-function trackSockets(server: Server): void {
-  const sockets = new Set<Socket>()
-  tlsSockets.set(server, sockets)
-  server.on('connection', (socket) => {
-    sockets.add(socket)
-    socket.once('close', () => sockets.delete(socket))
-  })
-}
+  get address(): string {
+    const address = this.#server.address()
+    return typeof address === 'object' && address !== null ? address.address : ''
+  }
 
-function portOf(server: Server): number {
-  const address = server.address()
-  return typeof address === 'object' && address !== null ? address.port : 0
-}
+  /** Resolves when the last socket is gone; those that are still silent over TLS are cut. */
+  close(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#server.close(() => resolve())
+      for (const { socket } of this.#accepted.values()) socket.destroy()
+    })
+  }
 
-function combine(servers: readonly Server[]): Listening {
-  return {
-    port: portOf(servers[0]!),
-    addresses: servers.map((server) => {
-      const address = server.address()
-      return typeof address === 'object' && address !== null ? address.address : String(address)
-    }),
-    close: async () => {
-      await Promise.all(servers.map(closeServer))
-    },
+  #note(socket: Socket): void {
+    const peer = peerOf(socket)
+    this.#accepted.set(peer, { socket, sinceMs: performance.now() })
+    socket.once('close', () => this.#accepted.delete(peer))
   }
 }
 
-function closeServer(server: Server): Promise<void> {
-  return new Promise((resolve) => {
-    server.close(() => resolve())
-    for (const socket of tlsSockets.get(server) ?? []) socket.destroy()
-  })
+function peerOf(socket: Socket): string {
+  return `${socket.remoteAddress} ${socket.remotePort}`
+}
+
+function combine(listeners: readonly Listener[]): Listening {
+  return {
+    port: listeners[0]!.port,
+    addresses: listeners.map((listener) => listener.address),
+    close: async () => {
+      await Promise.all(listeners.map((listener) => listener.close()))
+    },
+  }
 }

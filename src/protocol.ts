@@ -8,6 +8,7 @@ import {
   headerSize,
   MAX_HEADER_BYTES,
   maxTextFrameSize,
+  type Piece,
   writeFrame,
   writeHeader,
   writeTextFrame,
@@ -144,9 +145,11 @@ export class WebSocketProtocol {
     const decoder = this.#decoder
     this.#reading = true
     try {
-      while (!this.#held && decoder.read()) {
-        if (decoder.opcode < Opcode.CLOSE) this.#readData(decoder)
-        else this.#readControl(decoder)
+      while (!this.#held) {
+        const piece = decoder.read()
+        if (piece === undefined) break
+        if (piece.opcode < Opcode.CLOSE) this.#readData(piece)
+        else this.#readControl(piece)
         if (this.state === 'draining') break
       }
     } catch (error) {
@@ -159,32 +162,32 @@ export class WebSocketProtocol {
     }
   }
 
-  #readData(decoder: FrameDecoder): void {
+  #readData(piece: Piece): void {
     if (
-      decoder.starts &&
-      decoder.ends &&
-      decoder.fin &&
-      decoder.opcode !== Opcode.CONTINUATION &&
+      piece.starts &&
+      piece.ends &&
+      piece.fin &&
+      piece.opcode !== Opcode.CONTINUATION &&
       this.#assembly === undefined
     ) {
       // The common case: a message in one frame in one chunk.
-      if (decoder.opcode === Opcode.BINARY) this.#host.onMessage(decoder.bytes.subarray(decoder.start, decoder.end))
-      else this.#host.onMessage(decodeText(decoder.bytes, decoder.start, decoder.end, decoder.ascii))
+      if (piece.opcode === Opcode.BINARY) this.#host.onMessage(piece.bytes.subarray(piece.start, piece.end))
+      else this.#host.onMessage(decodeText(piece.bytes, piece.start, piece.end, piece.ascii))
       return
     }
-    const assembly = decoder.starts ? this.#startFrame(decoder) : this.#assembly!
-    if (assembly.opcode === Opcode.TEXT) checkText(assembly, decoder)
-    assembly.append(decoder.bytes, decoder.start, decoder.end)
-    if (!decoder.ends || !decoder.fin) return
+    const assembly = piece.starts ? this.#startFrame(piece) : this.#assembly!
+    if (assembly.opcode === Opcode.TEXT) checkText(assembly, piece)
+    assembly.append(piece.bytes, piece.start, piece.end)
+    if (!piece.ends || !piece.fin) return
     this.#assembly = undefined
     if (assembly.utf8 !== UTF8_START) throw invalidText()
     this.#host.onMessage(assembly.opcode === Opcode.BINARY ? assembly.takeBytes() : assembly.takeText())
   }
 
   /** §5.4: the first frame of a message has an opcode, the others are continuations. */
-  #startFrame(decoder: FrameDecoder): MessageAssembly {
+  #startFrame(piece: Piece): MessageAssembly {
     let assembly = this.#assembly
-    if (decoder.opcode === Opcode.CONTINUATION) {
+    if (piece.opcode === Opcode.CONTINUATION) {
       if (assembly === undefined) {
         throw new ProtocolError(
           'ERR_UNEXPECTED_CONTINUATION',
@@ -200,17 +203,17 @@ export class WebSocketProtocol {
           'a message began inside another one',
         )
       }
-      assembly = this.#assembly = new MessageAssembly(decoder.opcode)
+      assembly = this.#assembly = new MessageAssembly(piece.opcode)
     }
     const { maxMessageBytes, maxFragments } = this.#options
-    if (assembly.length + decoder.payloadLength > maxMessageBytes) {
+    if (assembly.length + piece.payloadLength > maxMessageBytes) {
       throw new ProtocolError(
         'ERR_MESSAGE_TOO_BIG',
         CloseCode.MESSAGE_TOO_BIG,
         `a message may have ${maxMessageBytes} bytes at most`,
       )
     }
-    assembly.startFrame(decoder.payloadLength)
+    assembly.startFrame(piece.payloadLength)
     if (assembly.fragments > maxFragments) {
       throw new ProtocolError(
         'ERR_TOO_MANY_FRAGMENTS',
@@ -221,10 +224,10 @@ export class WebSocketProtocol {
     return assembly
   }
 
-  #readControl(decoder: FrameDecoder): void {
-    const payload = decoder.bytes.subarray(decoder.start, decoder.end)
-    if (decoder.opcode === Opcode.PING) this.#answerPing(payload)
-    else if (decoder.opcode === Opcode.PONG) this.#host.onPong(payload)
+  #readControl(piece: Piece): void {
+    const payload = piece.bytes.subarray(piece.start, piece.end)
+    if (piece.opcode === Opcode.PING) this.#answerPing(payload)
+    else if (piece.opcode === Opcode.PONG) this.#host.onPong(payload)
     else this.#readClose(payload)
   }
 
@@ -355,7 +358,7 @@ export function encodeText(text: string, maskingKey?: number): Buffer {
 }
 
 /** §8.1: a piece of a text fails at its first byte that cannot be. */
-function checkText(assembly: MessageAssembly, { bytes, start, end, ascii }: FrameDecoder): void {
+function checkText(assembly: MessageAssembly, { bytes, start, end, ascii }: Piece): void {
   if (ascii && assembly.utf8 === UTF8_START) return
   if (start === end) return
   assembly.ascii = false

@@ -117,10 +117,9 @@ export class Reception<UserData> {
     this.#gate = token === undefined ? undefined : new TokenGate(token)
   }
 
-  /** Door one: a socket that has sent nothing yet. */
-  receiveSocket(socket: Duplex, from: RequestOrigin): void {
-    const arrival = this.#welcome(socket, from)
-    if (arrival !== undefined) arrival.readHead(new HeadReader(this.options.headLimits))
+  /** Door one: a socket that has sent no request yet, and has been here for some ticks. */
+  receiveSocket(socket: Duplex, from: RequestOrigin, waitedTicks: number): void {
+    this.#welcome(socket, from)?.readHead(new HeadReader(this.options.headLimits), waitedTicks)
   }
 
   /** Door two: a request that node:http has read, and what came behind it. */
@@ -224,8 +223,9 @@ class Arrival<UserData> implements SocketPeer {
     this.#from = from
   }
 
-  readHead(reader: HeadReader): void {
+  readHead(reader: HeadReader, waitedTicks: number): void {
     this.#reader = reader
+    this.#ticks = waitedTicks
   }
 
   receive(chunk: Buffer): void {

@@ -85,6 +85,8 @@ const OPTION_NAMES: readonly string[] = [
 ]
 
 const DEFAULT_MAX_CONNECTIONS = 65_536
+/** Sockets beyond `maxConnections` that are answered with 503; further ones are closed without a word. */
+const REFUSED_AT_A_TIME = 1_024
 
 /** Whom a broadcast reaches. */
 export interface BroadcastOptions<UserData> {
@@ -187,7 +189,8 @@ export class WebSocketServer<UserData = unknown> {
         host,
         tls,
         handshakeTimeoutMs: handshakeTimeoutMs ?? CONNECTION_DEFAULTS.handshakeTimeoutMs,
-        onSocket: (socket, secure) => this.#receiveSocket(socket, secure),
+        maxSockets: (this.#options.maxConnections ?? DEFAULT_MAX_CONNECTIONS) + REFUSED_AT_A_TIME,
+        onSocket: (socket, secure, waitedMs) => this.#receiveSocket(socket, secure, waitedMs),
       })
       if (this.#closing !== undefined) {
         await listening.close()
@@ -286,9 +289,9 @@ export class WebSocketServer<UserData = unknown> {
     if (this.#closing !== undefined) throw new UsageError('ERR_SERVER_STATE', 'the server was closed; make a new one')
   }
 
-  #receiveSocket(socket: Socket, secure: boolean): void {
+  #receiveSocket(socket: Socket, secure: boolean, waitedMs: number): void {
     const remoteAddress = normalizeAddress(socket.remoteAddress ?? '')
-    this.#reception.receiveSocket(socket, { remoteAddress, secure })
+    this.#reception.receiveSocket(socket, { remoteAddress, secure }, Math.round(waitedMs / this.#sweepMs))
   }
 
   #open({ socket, request, data, subprotocol, rest }: Accepted<UserData>): void {

@@ -1,17 +1,10 @@
 import type { Opcode, Role } from '../../src/constants.ts'
 import { ProtocolError } from '../../src/errors.ts'
-import { encodeFrame, type Frame, FrameDecoder, type FrameDecoderOptions } from '../../src/framing.ts'
+import { encodeFrame, type Frame, FrameDecoder, type FrameDecoderOptions, type Piece } from '../../src/framing.ts'
 
-/** What one `read` has given, copied: the decoder's fields and its memory change with the next one. */
-export interface Piece {
-  readonly fin: boolean
-  readonly rsv1: boolean
-  readonly opcode: Opcode
-  readonly payloadLength: number
+/** A piece with its bytes, copied: the one that the decoder gives changes with the next `read`. */
+export interface CopiedPiece extends Readonly<Omit<Piece, 'bytes' | 'start' | 'end'>> {
   readonly payload: Buffer
-  readonly starts: boolean
-  readonly ends: boolean
-  readonly ascii: boolean
 }
 
 /** A frame put together from its pieces. */
@@ -24,7 +17,7 @@ export interface DecodedFrame {
 
 /** How a stream of bytes ended: the frames that are whole, and the violation that stopped the decoder, if any. */
 export interface Decoded {
-  readonly pieces: Piece[]
+  readonly pieces: CopiedPiece[]
   readonly frames: DecodedFrame[]
   readonly error: ProtocolError | undefined
 }
@@ -50,12 +43,12 @@ export function chunksOf(bytes: Uint8Array, cuts: readonly number[]): Buffer[] {
 /** Reads everything that the chunks hold. An exception that is not a `ProtocolError` goes through to the test. */
 export function decode(options: FrameDecoderOptions, chunks: readonly Uint8Array[]): Decoded {
   const decoder = new FrameDecoder(options)
-  const pieces: Piece[] = []
+  const pieces: CopiedPiece[] = []
   let error: ProtocolError | undefined
   try {
     for (const chunk of chunks) {
       decoder.push(Buffer.from(chunk))
-      while (decoder.read()) pieces.push(pieceOf(decoder))
+      for (const piece of readAll(decoder)) pieces.push(piece)
     }
   } catch (thrown) {
     if (!(thrown instanceof ProtocolError)) throw thrown
@@ -64,25 +57,19 @@ export function decode(options: FrameDecoderOptions, chunks: readonly Uint8Array
   return { pieces, frames: joinPieces(pieces), error }
 }
 
-export function pieceOf({
-  fin,
-  rsv1,
-  opcode,
-  payloadLength,
-  bytes,
-  start,
-  end,
-  starts,
-  ends,
-  ascii,
-}: FrameDecoder): Piece {
-  return { fin, rsv1, opcode, payloadLength, payload: Buffer.from(bytes.subarray(start, end)), starts, ends, ascii }
+/** What a decoder has, up to the end of its chunk. */
+function* readAll(decoder: FrameDecoder): Iterable<CopiedPiece> {
+  for (let piece = decoder.read(); piece !== undefined; piece = decoder.read()) yield copyOf(piece)
+}
+
+export function copyOf({ bytes, start, end, ...fields }: Piece): CopiedPiece {
+  return { ...fields, payload: Buffer.from(bytes.subarray(start, end)) }
 }
 
 /** Pieces to frames; throws when they do not follow each other as the decoder promises. */
-export function joinPieces(pieces: readonly Piece[]): DecodedFrame[] {
+export function joinPieces(pieces: readonly CopiedPiece[]): DecodedFrame[] {
   const frames: DecodedFrame[] = []
-  let open: Piece[] = []
+  let open: CopiedPiece[] = []
   for (const piece of pieces) {
     if (piece.starts !== (open.length === 0))
       throw new Error('a piece starts a frame inside another one, or continues none')

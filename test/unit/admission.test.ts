@@ -9,6 +9,7 @@ import {
   TokenGate,
   takeTokens,
 } from '../../src/admission.ts'
+import { parseSubprotocols } from '../../src/headers.ts'
 import { type Lines, requestHead, requestOf, verdictOf } from '../support/heads.ts'
 
 const YES = 'accepted'
@@ -391,7 +392,7 @@ describe('Origin', () => {
     expect(originVerdict('file://', { ...TOKEN, origins: ['null'] }, HOST)).toBe(BAD_ORIGIN)
   })
 
-  it.each([
+  it.each<[origin: string, host: string | undefined, verdict: string, why: string]>([
     ['http://app.example', 'app.example', YES, 'the same'],
     ['http://app.example', 'app.example:80', YES, 'with the port that http: leaves out'],
     ['https://app.example', 'app.example:443', YES, 'with the port that https: leaves out'],
@@ -580,6 +581,17 @@ describe('takeTokens', () => {
   })
 
   it.each([
+    ['http://localhost:8080/chat?token=abc', 'http://localhost:8080/chat'],
+    ['http://localhost:8080/?room=1', 'http://localhost:8080/'],
+    ['http://localhost:8080/', 'http://localhost:8080/'],
+    ['', ''],
+  ])('cuts the query off Referer: %s, where the page may have had the token', (value, left) => {
+    const taken = takeTokens(requestHead([['Referer', value]]))
+    expect(taken.tokens).toEqual([])
+    expect([...taken.head.headers]).toEqual([['referer', left]])
+  })
+
+  it.each([
     [`bearer.${encoded}`, [SECRET], undefined],
     [`chat, bearer.${encoded}`, [SECRET], 'chat'],
     [`chat, bearer.${encoded},superchat`, [SECRET], 'chat, superchat'],
@@ -588,7 +600,6 @@ describe('takeTokens', () => {
     ['bearer.!!!, a', [''], 'a'],
     ['chat, superchat', [], 'chat, superchat'],
     ['Bearer.YQ, bearer', [], 'Bearer.YQ, bearer'],
-    ['a,,b', [], 'a,,b'],
   ])('takes out of the subprotocols %s', (value, tokens, left) => {
     const taken = takeTokens(requestHead([['Sec-WebSocket-Protocol', value]]))
     expect(taken.tokens).toEqual(tokens)
@@ -619,6 +630,7 @@ describe('takeTokens', () => {
     ['the query, encoded', [], '/?token=%53%33CRET'],
     ['the query, its name encoded', [], '/?%74oken=S3CRET'],
     ['Authorization', [['Authorization', 'Bearer S3CRET']], '/'],
+    ['the query of the page', [['Referer', 'http://localhost/?token=S3CRET']], '/'],
     ['the subprotocols', [['Sec-WebSocket-Protocol', 'chat, bearer.UzNDUkVU']], '/'],
     ['subprotocols of which one comes twice', [['Sec-WebSocket-Protocol', 'bearer.UzNDUkVU, bearer.UzNDUkVU']], '/'],
     ['subprotocols of which another comes twice', [['Sec-WebSocket-Protocol', 'a, bearer.UzNDUkVU, a']], '/'],
@@ -628,6 +640,14 @@ describe('takeTokens', () => {
     const left = visible(lines, target)
     for (const form of ['S3CRET', '%53%33CRET', 'UzNDUkVU']) expect(left).not.toContain(form)
   })
+
+  it.each(['', 'a,,b', 'a, a', 'chat,, bearer.YQ', 'bearer.YQ,', 'a, bearer.YQ, a', 'a b, bearer.YQ'])(
+    'leaves a malformed list of subprotocols malformed, for the handshake to refuse: %j',
+    (value) => {
+      const { head } = takeTokens(requestHead([['Sec-WebSocket-Protocol', value]]))
+      expect(parseSubprotocols(head.headers.get('sec-websocket-protocol')!)).toBeUndefined()
+    },
+  )
 
   it('does not change the head that it is given', () => {
     const head = requestHead([['Authorization', 'Bearer abc']], { target: '/?token=abc' })

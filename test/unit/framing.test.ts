@@ -8,11 +8,21 @@ import {
   headerSize,
   MAX_HEADER_BYTES,
   maxTextFrameSize,
+  type Piece,
   writeFrame,
   writeHeader,
   writeTextFrame,
 } from '../../src/framing.ts'
-import { chunksOf, decode, encodeAs, NO_LIMIT, peerOf } from '../support/frames.ts'
+import {
+  type CopiedPiece,
+  chunksOf,
+  copyOf,
+  decode,
+  encodeAs,
+  joinPieces,
+  NO_LIMIT,
+  peerOf,
+} from '../support/frames.ts'
 
 const ROLES: readonly Role[] = ['client', 'server']
 
@@ -410,7 +420,7 @@ describe.each(ROLES)('pieces, as a %s reads them', (role) => {
   it('gives nothing for nothing', () => {
     expect(decode(options, []).pieces).toEqual([])
     expect(decode(options, [Buffer.alloc(0), Buffer.alloc(0)]).pieces).toEqual([])
-    expect(new FrameDecoder(options).read()).toBe(false)
+    expect(new FrameDecoder(options).read()).toBeUndefined()
   })
 
   it('gives nothing new for an empty chunk in the middle of a header or a payload', () => {
@@ -424,21 +434,55 @@ describe('the memory of a decoder', () => {
     const chunk = encodeAs(peerOf(role), { opcode: Opcode.TEXT, payload: Buffer.from('Hello') })
     const decoder = new FrameDecoder({ role, maxFrameBytes: NO_LIMIT })
     decoder.push(chunk)
-    expect(decoder.read()).toBe(true)
-    expect(decoder.bytes).toBe(chunk)
-    expect(chunk.toString('latin1', decoder.start, decoder.end)).toBe('Hello')
+    const piece = decoder.read()!
+    expect(piece.bytes).toBe(chunk)
+    expect(chunk.toString('latin1', piece.start, piece.end)).toBe('Hello')
   })
 
   it.each(ROLES)('lets go of the chunk of a %s once it is read', (role) => {
-    const decoder = new FrameDecoder({ role, maxFrameBytes: NO_LIMIT })
-    for (const cut of [0, 1, 3, 200, 1_000_000]) {
-      const bytes = encodeAs(peerOf(role), { opcode: Opcode.BINARY, payload: Buffer.alloc(1_000) })
+    const bytes = encodeAs(peerOf(role), { opcode: Opcode.BINARY, payload: Buffer.alloc(1_000) })
+    for (const cut of [0, 1, 3, 200, bytes.length]) {
+      const decoder = new FrameDecoder({ role, maxFrameBytes: NO_LIMIT })
       for (const chunk of chunksOf(bytes, [cut])) {
         decoder.push(chunk)
-        while (decoder.read()) expect(decoder.bytes).toBe(chunk)
-        expect(decoder.bytes).toHaveLength(0)
+        let last: Piece | undefined
+        for (let piece = decoder.read(); piece !== undefined; piece = decoder.read()) {
+          expect(piece.bytes).toBe(chunk)
+          last = piece
+        }
+        if (last !== undefined) expect(last.bytes).toHaveLength(0)
       }
     }
+  })
+
+  it.each(ROLES)('is its own: two decoders of a %s take turns without getting mixed up', (role) => {
+    const messages = ['first', 'second'].map((text, index) => [
+      encodeAs(
+        peerOf(role),
+        { opcode: Opcode.TEXT, payload: Buffer.from(`the ${text} message`), fin: false },
+        0x01020304,
+      ),
+      encodeAs(peerOf(role), { opcode: Opcode.PING, payload: Buffer.from(`the ${text} ping`) }, 0x05060708 << index),
+      encodeAs(
+        peerOf(role),
+        { opcode: Opcode.CONTINUATION, payload: Buffer.from('!'.repeat(200 + index)) },
+        -1 - index,
+      ),
+    ])
+    const streams = messages.map((frames) => {
+      const bytes = Buffer.concat(frames)
+      return { bytes, decoder: new FrameDecoder({ role, maxFrameBytes: NO_LIMIT }), pieces: [] as CopiedPiece[] }
+    })
+    for (let at = 0; at < 300; at++) {
+      for (const { bytes, decoder, pieces } of streams) {
+        decoder.push(Buffer.from(bytes.subarray(at, at + 1)))
+        for (let piece = decoder.read(); piece !== undefined; piece = decoder.read()) pieces.push(copyOf(piece))
+      }
+    }
+    expect(streams.map(({ pieces }) => joinPieces(pieces).map(({ payload }) => payload.toString()))).toEqual([
+      ['the first message', 'the first ping', '!'.repeat(200)],
+      ['the second message', 'the second ping', '!'.repeat(201)],
+    ])
   })
 })
 
