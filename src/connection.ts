@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto'
+import { randomFillSync } from 'node:crypto'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { Backlog, SLICE_BYTES } from './backlog.ts'
@@ -123,7 +123,7 @@ export class WebSocketConnection<UserData = unknown> {
   constructor(init: ConnectionInit<UserData>) {
     this.id = init.id
     this.data = init.data
-    this.path = compact(init.path)
+    this.path = detach(init.path)
     this.subprotocol = init.subprotocol
     this.remoteAddress = init.remoteAddress
     this.#socket = init.socket
@@ -633,14 +633,23 @@ export class WebSocketConnection<UserData = unknown> {
   }
 }
 
-/** A fresh id for a connection. */
+const ID_BYTES = 16
+const idPool = Buffer.allocUnsafeSlow(ID_BYTES * 256)
+let idPoolAt = idPool.length
+
+/** A fresh id for a connection: 128 random bits as 32 hexadecimal digits. */
 export function randomId(): string {
-  return compact(randomUUID())
+  if (idPoolAt === idPool.length) {
+    randomFillSync(idPool)
+    idPoolAt = 0
+  }
+  idPoolAt += ID_BYTES
+  return idPool.toString('hex', idPoolAt - ID_BYTES, idPoolAt)
 }
 
-/** A string in one piece: one that was put together, or cut out, holds on to what it was made of. */
-function compact(text: string): string {
-  return Buffer.from(text, 'latin1').toString('latin1')
+/** A string that was cut out of a longer one holds on to it, unless it is too short for that to be worth while. */
+function detach(text: string): string {
+  return text.length < 13 ? text : Buffer.from(text, 'latin1').toString('latin1')
 }
 
 export function toBytes(data: Uint8Array | ArrayBuffer): Uint8Array {

@@ -21,9 +21,13 @@ export function acceptFor(key: string): string {
   return hash('sha1', key + HANDSHAKE_GUID, 'base64')
 }
 
-/** Base64 of exactly 16 bytes (§4.2.1, item 5): 22 characters and two `=`. */
+const BASE64_DIGITS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/'
+
+/** Base64 of exactly 16 bytes (§4.2.1, item 5): 22 digits, of which the last has 2 bits only, and two `=`. */
 function isKey(key: string | undefined): key is string {
-  return key?.length === 24 && key.endsWith('==') && Buffer.from(key, 'base64').toString('base64') === key
+  if (key?.length !== 24 || !key.endsWith('==')) return false
+  for (let at = 0; at < 22; at++) if (!BASE64_DIGITS.includes(key[at]!)) return false
+  return BASE64_DIGITS.indexOf(key[21]!) % 16 === 0
 }
 
 /** The path of a target, and its query with the `?`, as they were sent. */

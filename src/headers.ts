@@ -158,49 +158,53 @@ class Scanner {
 
 /** The header fields of a message, in order; names are compared without case. */
 export class HeaderFields {
-  readonly #names: string[] = []
-  readonly #values: string[] = []
+  /** Name (lower case) and value by turns. */
+  readonly #lines: string[] = []
 
   /** Adds one field line; the name is kept in lower case. */
   append(name: string, value: string): void {
-    this.#names.push(name.toLowerCase())
-    this.#values.push(value)
+    this.#lines.push(name.toLowerCase(), value)
   }
 
   /** Number of field lines. */
   get size(): number {
-    return this.#names.length
+    return this.#lines.length / 2
   }
 
   /** The value of a field; several lines of one name are joined with `, ` (RFC 9110 §5.2). */
   get(name: string): string | undefined {
     const wanted = name.toLowerCase()
-    const first = this.#names.indexOf(wanted)
+    const first = this.#find(wanted, 0)
     if (first === -1) return undefined
-    return this.#names.indexOf(wanted, first + 1) === -1 ? this.#values[first] : this.getAll(wanted).join(', ')
+    return this.#find(wanted, first + 2) === -1 ? this.#lines[first + 1] : this.getAll(wanted).join(', ')
   }
 
   /** The values of all lines of one name. */
   getAll(name: string): string[] {
     const wanted = name.toLowerCase()
-    return this.#values.filter((_, index) => this.#names[index] === wanted)
+    return this.#lines.filter((_, index) => index % 2 === 1 && this.#lines[index - 1] === wanted)
   }
 
   /** The value of a field that may stand once only; throws 400 when it is repeated. */
   getSingle(name: string): string | undefined {
     const wanted = name.toLowerCase()
-    const first = this.#names.indexOf(wanted)
+    const first = this.#find(wanted, 0)
     if (first === -1) return undefined
-    if (this.#names.indexOf(wanted, first + 1) === -1) return this.#values[first]
+    if (this.#find(wanted, first + 2) === -1) return this.#lines[first + 1]
     throw new HandshakeError('ERR_HEAD_SYNTAX', 400, `The header ${name} may not be repeated.`)
   }
 
   has(name: string): boolean {
-    return this.#names.includes(name.toLowerCase())
+    return this.#find(name.toLowerCase(), 0) !== -1
   }
 
   *[Symbol.iterator](): IterableIterator<[name: string, value: string]> {
-    for (const [index, name] of this.#names.entries()) yield [name, this.#values[index]!]
+    for (let index = 0; index < this.#lines.length; index += 2) yield [this.#lines[index]!, this.#lines[index + 1]!]
+  }
+
+  #find(wanted: string, from: number): number {
+    for (let index = from; index < this.#lines.length; index += 2) if (this.#lines[index] === wanted) return index
+    return -1
   }
 }
 

@@ -26,11 +26,12 @@ export interface ResponseHead {
 }
 
 const END_OF_HEAD = '\r\n\r\n'
+const EMPTY: Buffer = Buffer.alloc(0)
 
 /** Collects the bytes of a head until it is whole. */
 export class HeadReader {
   readonly #limits: HeadLimits
-  #bytes: Buffer = Buffer.alloc(0)
+  #bytes: Buffer = EMPTY
 
   constructor(limits: HeadLimits) {
     this.#limits = limits
@@ -51,7 +52,9 @@ export class HeadReader {
     const end = this.#bytes.indexOf(END_OF_HEAD, searched, 'latin1')
     if ((end === -1 ? this.#bytes.length : end) > this.#limits.maxHeadBytes) throw this.#tooLarge()
     if (end === -1) return undefined
-    return { text: this.#bytes.toString('latin1', 0, end), rest: this.#bytes.subarray(end + END_OF_HEAD.length) }
+    const next = end + END_OF_HEAD.length
+    const rest = next === this.#bytes.length ? EMPTY : this.#bytes.subarray(next)
+    return { text: this.#bytes.toString('latin1', 0, end), rest }
   }
 
   #tooLarge(): HandshakeError {

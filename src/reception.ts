@@ -106,7 +106,8 @@ export class Reception<UserData> {
   closing = false
 
   readonly #gate: TokenGate | undefined
-  readonly #arrivals = new Set<Arrival<UserData>>()
+  /** Whoever is on the way in or out, each at its `index`. A set would leave dead arrivals to the next full collection. */
+  readonly #arrivals: Arrival<UserData>[] = []
   /** Sockets per address, from accept to their end. */
   readonly #perAddress = new Map<string, number>()
   #connections = 0
@@ -129,12 +130,12 @@ export class Reception<UserData> {
 
   /** One step of the sweep. */
   tick(): void {
-    for (const arrival of this.#arrivals) arrival.tick()
+    for (const arrival of [...this.#arrivals]) arrival.tick()
   }
 
   /** Refuses whoever is on the way in. */
   refuseAll(): void {
-    for (const arrival of this.#arrivals) arrival.refuse(closingError())
+    for (const arrival of [...this.#arrivals]) arrival.refuse(closingError())
   }
 
   /** Cuts whoever has not gone yet. */
@@ -151,7 +152,10 @@ export class Reception<UserData> {
   }
 
   forget(arrival: Arrival<UserData>): void {
-    this.#arrivals.delete(arrival)
+    const last = this.#arrivals.pop()!
+    if (last === arrival) return
+    this.#arrivals[arrival.index] = last
+    last.index = arrival.index
   }
 
   /** Takes the presented tokens out of a request, where there is one to present. */
@@ -169,7 +173,7 @@ export class Reception<UserData> {
   #welcome(socket: Duplex, from: RequestOrigin): Arrival<UserData> | undefined {
     const arrival = new Arrival(this, socket, from)
     adopt(socket, arrival)
-    this.#arrivals.add(arrival)
+    arrival.index = this.#arrivals.push(arrival) - 1
     this.#connections++
     const { remoteAddress } = from
     const ofAddress = (this.#perAddress.get(remoteAddress) ?? 0) + 1
@@ -210,6 +214,8 @@ function closingError(): HandshakeError {
 /** One socket, from accept to the answer; after a refusal, until it is gone. */
 class Arrival<UserData> implements SocketPeer {
   readonly socket: Duplex
+  /** Its place in the reception's list. */
+  index = 0
   readonly #reception: Reception<UserData>
   readonly #from: RequestOrigin
   #reader: HeadReader | undefined

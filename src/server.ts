@@ -333,9 +333,13 @@ export class WebSocketServer<UserData = unknown> {
   #startSweep(): void {
     this.#sweep ??= setInterval(() => {
       this.#reception.tick()
-      for (const client of this.#clients.values()) client.tick()
+      this.#clients.forEach(tick)
     }, this.#sweepMs).unref()
   }
+}
+
+function tick(client: { tick(): void }): void {
+  client.tick()
 }
 
 function checkListenOptions<UserData>(options: WebSocketServerOptions<UserData>): void {

@@ -12,7 +12,7 @@ import {
   selectSubprotocol,
 } from '../../src/handshake.ts'
 import { HeadReader, parseRequestHead, parseResponseHead } from '../../src/http-head.ts'
-import { LIMITS } from '../support/heads.ts'
+import { LIMITS, requestHead, upgradeLines, verdictOf } from '../support/heads.ts'
 
 const token = fc.stringMatching(/^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,10}$/)
 const subprotocols = fc.uniqueArray(token, { maxLength: 4 })
@@ -85,5 +85,27 @@ it('a plain answer is as long as it says, whatever is in it', () => {
       },
     ),
     { numRuns: 300 },
+  )
+})
+
+it('a key is accepted exactly if it is 16 bytes in base64, written in the one way there is', () => {
+  const change = fc.tuple(fc.nat(23), fc.constantFrom(...'AQgwBZaz09+/=-_ .\xe9'))
+  const nearlyKey = fc.tuple(key, fc.array(change, { maxLength: 2 })).map(([text, changes]) => {
+    const characters = [...text]
+    for (const [at, character] of changes) characters[at] = character
+    return characters.join('')
+  })
+  const anyKey = fc.oneof(
+    nearlyKey,
+    fc.uint8Array({ maxLength: 20 }).map((bytes) => Buffer.from(bytes).toString('base64')),
+  )
+  fc.assert(
+    fc.property(anyKey, (text) => {
+      const bytes = Buffer.from(text, 'base64')
+      const isKey = bytes.length === 16 && bytes.toString('base64') === text
+      const verdict = verdictOf(() => checkUpgrade(requestHead(upgradeLines({ 'Sec-WebSocket-Key': text }))))
+      expect(verdict).toBe(isKey ? 'accepted' : '400 ERR_WEBSOCKET_KEY')
+    }),
+    { numRuns: 2_000 },
   )
 })

@@ -116,6 +116,11 @@ export interface RawClientOptions {
   readonly paused?: boolean
 }
 
+/** A whole HTTP answer. */
+export interface RawAnswer extends RawHead {
+  readonly body: string
+}
+
 /** See the head of the file. */
 export class RawClient {
   readonly socket: Socket
@@ -172,6 +177,13 @@ export class RawClient {
     return client
   }
 
+  /** Sends bytes on a connection of its own, and waits for the HTTP answer to them. */
+  static async ask(options: RawClientOptions, ...parts: (string | Uint8Array)[]): Promise<RawAnswer> {
+    const client = await RawClient.connect(options)
+    client.send(...parts)
+    return client.readAnswer()
+  }
+
   /** Sends bytes, joined into one write. False: the socket has not taken all of it. */
   send(...parts: (string | Uint8Array)[]): boolean {
     return this.socket.write(Buffer.concat(parts.map((part) => Buffer.from(part as Uint8Array))))
@@ -188,6 +200,14 @@ export class RawClient {
   /** FIN; goes on reading. */
   end(): void {
     this.socket.end()
+  }
+
+  /** Starts the closing handshake and ends TCP behind it; returns what still came, the answering Close frame last. */
+  async leave(code?: number, reason?: string): Promise<RawFrame[]> {
+    this.send(closeFrame(code, reason))
+    const frames = await this.readFrames()
+    this.end()
+    return frames
   }
 
   /** RST. */
@@ -231,7 +251,7 @@ export class RawClient {
   }
 
   /** A whole HTTP answer: its head, and all bytes up to the end of the connection. */
-  async readAnswer(): Promise<RawHead & { body: string }> {
+  async readAnswer(): Promise<RawAnswer> {
     const head = await this.readHead()
     const body = (await this.readToEnd()).toString()
     return { ...head, body }

@@ -11,6 +11,7 @@ import {
   type WebSocketServerOptions,
 } from '../../src/index.ts'
 import { type Certificate, makeCertificate } from './certificate.ts'
+import { acceptOf, RawClient, type RawHead } from './raw-client.ts'
 
 /*
  * Servers and clients that end with their test. All listen on a free port of the loopback addresses.
@@ -102,6 +103,27 @@ export async function startTcpServer(
     tcpServer.close()
   })
   return { tcpServer, port: portOf(tcpServer) }
+}
+
+/** The 101 answer that belongs to a request; further lines as given. */
+export function acceptance({ headers }: RawHead, ...lines: string[]): string {
+  const accept = acceptOf(headers.get('sec-websocket-key') ?? '')
+  const head = ['HTTP/1.1 101 Switching Protocols', 'Upgrade: websocket', 'Connection: Upgrade']
+  return [...head, `Sec-WebSocket-Accept: ${accept}`, ...lines, '\r\n'].join('\r\n')
+}
+
+/** A server of raw peers, for clients of ours: it reads each request and does with it what the test says. */
+export async function startRawServer(
+  onRequest: (peer: RawClient, request: RawHead) => unknown,
+): Promise<{ url: string; port: number }> {
+  const { port } = await startTcpServer((socket) => {
+    const peer = new RawClient(socket)
+    peer.readHead().then(
+      (request) => onRequest(peer, request),
+      () => {},
+    )
+  })
+  return { url: `ws://127.0.0.1:${port}`, port }
 }
 
 export function portOf(server: Server): number {

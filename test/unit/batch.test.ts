@@ -41,9 +41,10 @@ class Member implements BatchMember {
 }
 
 /** Sends as the protocol does: room is reserved, written over, and partly used. */
-function write(batch: Batch, member: Member, text: string, unused = 14): void {
+function write(batch: Batch, member: Member, text: string, unused = 14, whenReserved = (): void => {}): void {
   const size = text.length + unused
   const at = batch.reserve(member, size)
+  whenReserved()
   batch.area.fill('?', at, at + size)
   batch.commit(at + batch.area.write(text, at, 'latin1'))
 }
@@ -344,7 +345,9 @@ describe('any interleaving', () => {
     { weight: 2, arbitrary: fc.record({ do: fc.constant('takes' as const), member, answers: fc.array(fc.boolean()) }) },
     { weight: 2, arbitrary: fc.record({ do: fc.constantFrom('flush', 'beginChunk', 'endChunk', 'tick') }) },
   )
-  type Step = typeof step extends fc.Arbitrary<infer Value> ? Value : never
+  /** A stream in the same process: when `member` is next written to, something is sent to `to` at once. */
+  const reply = fc.record({ do: fc.constant('reply' as const), member, to: member, size })
+  type Step = typeof step | typeof reply extends fc.Arbitrary<infer Value> ? Value : never
 
   /** Bytes that no other send has, over and over. */
   function content(number: number, length: number): Buffer {
@@ -356,25 +359,32 @@ describe('any interleaving', () => {
     const members = Array.from({ length: MEMBERS }, () => new Member())
     /** The slow twin: everybody's own bytes, one behind the other. */
     const expected: Buffer[][] = members.map(() => [])
+    const send = (to: number, bytes: Buffer, unused?: number): void => {
+      // Making room may write to a socket, which may call back: what it sends comes first.
+      write(batch, members[to]!, bytes.toString('latin1'), unused, () => expected[to]!.push(bytes))
+    }
     for (const [number, current] of steps.entries()) {
       switch (current.do) {
-        case 'write': {
-          const bytes = content(number, current.size)
-          write(batch, members[current.member]!, bytes.toString('latin1'), current.unused)
-          expected[current.member]!.push(bytes)
+        case 'write':
+          send(current.member, content(number, current.size), current.unused)
           break
-        }
-        case 'append': {
-          const bytes = content(number, current.size)
-          batch.append(members[current.member]!, bytes)
-          expected[current.member]!.push(bytes)
+        case 'append':
+          expected[current.member]!.push(content(number, current.size))
+          batch.append(members[current.member]!, content(number, current.size))
           break
-        }
         case 'broadcast': {
           const bytes = content(number, current.size)
           for (const index of current.members) {
-            batch.append(members[index]!, bytes)
             expected[index]!.push(bytes)
+            batch.append(members[index]!, bytes)
+          }
+          break
+        }
+        case 'reply': {
+          const from = members[current.member]!
+          from.whenWritten = () => {
+            from.whenWritten = undefined
+            send(current.to, content(number, current.size))
           }
           break
         }
@@ -401,6 +411,7 @@ describe('any interleaving', () => {
       }
     }
     batch.endChunk()
+    await nextTick()
     for (const [index, each] of members.entries()) {
       expect(Buffer.concat(each.writes).equals(Buffer.concat(expected[index]!))).toBe(true)
       each.expectKeptIntact()
@@ -409,6 +420,11 @@ describe('any interleaving', () => {
 
   it('gives every connection its own bytes in order, and leaves alone what a socket has kept', async () => {
     await fc.assert(fc.asyncProperty(fc.array(step, { maxLength: 80 }), run), { numRuns: 300 })
+  })
+
+  it('also when sockets call back while they are written to', async () => {
+    const steps = fc.array(fc.oneof({ weight: 4, arbitrary: step }, { weight: 1, arbitrary: reply }), { maxLength: 60 })
+    await fc.assert(fc.asyncProperty(steps, run), { numRuns: 200 })
   })
 
   it('also when there are very many steps', async () => {

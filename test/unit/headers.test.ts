@@ -229,6 +229,18 @@ describe('HeaderFields', () => {
     expect(fields.has(name)).toBe(false)
   })
 
+  it('does not take a value for a name', () => {
+    const tricky = fieldsOf([
+      ['X-A', 'host'],
+      ['X-B', 'x-a'],
+    ])
+    expect(tricky.has('host')).toBe(false)
+    expect(tricky.get('host')).toBeUndefined()
+    expect(tricky.getAll('host')).toEqual([])
+    expect(tricky.get('x-a')).toBe('host')
+    expect(tricky.getSingle('x-a')).toBe('host')
+  })
+
   it('refuses a repeated field that may stand once only', () => {
     expect(verdictOf(() => fields.getSingle('X-List'))).toBe('400 ERR_HEAD_SYNTAX')
     expect(() => fields.getSingle('X-List')).toThrow('X-List may not be repeated')

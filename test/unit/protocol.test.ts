@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { Opcode } from '../../src/constants.ts'
 import { ProtocolError, UsageError } from '../../src/errors.ts'
-import { encodeText } from '../../src/protocol.ts'
+import { checkCloseArguments, encodeText } from '../../src/protocol.ts'
 import { chunksAt, chunksOf } from '../support/chunks.ts'
 import { Endpoint, ROLES } from '../support/protocol-host.ts'
 import {
@@ -578,6 +578,24 @@ describe.each(ROLES)('close handshake begun here (§7.1.2): %s', (role) => {
     const endpoint = new Endpoint(role)
     endpoint.protocol.close(1000)
     expect(() => endpoint.protocol.close(1005)).toThrow(UsageError)
+  })
+})
+
+describe('checkCloseArguments', () => {
+  it.each([[undefined], [1000], [4999, 'reason'], [1001, '€'.repeat(41)]] as const)(
+    'takes %j, %j',
+    (code, reason?: string) => {
+      expect(() => checkCloseArguments(code, reason)).not.toThrow()
+    },
+  )
+
+  it.each([
+    [1005, undefined],
+    [999, undefined],
+    [1000, 'r'.repeat(124)],
+    [undefined, 'r'.repeat(124)],
+  ])('refuses %j, %j', (code, reason) => {
+    expect(() => checkCloseArguments(code, reason)).toThrow(expect.objectContaining({ code: 'ERR_CLOSE_ARGUMENT' }))
   })
 })
 
