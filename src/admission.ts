@@ -2,7 +2,7 @@ import { createHash, timingSafeEqual } from 'node:crypto'
 import { HandshakeError, UsageError } from './errors.ts'
 import type { HttpRequest } from './handshake.ts'
 import { splitTarget } from './handshake.ts'
-import { HeaderFields, parseSubprotocols } from './headers.ts'
+import { HeaderFields, trimBlanks } from './headers.ts'
 import type { RequestHead } from './http-head.ts'
 
 /*
@@ -38,11 +38,7 @@ export function isLoopbackAddress(address: string): boolean {
 
 function isLoopbackIPv4(address: string): boolean {
   const parts = address.split('.')
-  return (
-    parts.length === 4 &&
-    parts[0] === '127' &&
-    parts.every((part) => part !== '' && part.length <= 3 && Number(part) <= 255)
-  )
+  return parts.length === 4 && parts[0] === '127' && parts.every((part) => String(Number(part) & 0xff) === part)
 }
 
 /** `hostname` as the URL parser gives it: lower case, IPv4 in four decimal parts, IPv6 in brackets. */
@@ -65,13 +61,10 @@ function parseHost(host: string, scheme: string): URL | undefined {
 /** An `Origin` header as a URL; undefined for `null` and for what no browser sends (userinfo, a path, a query). */
 function parseOrigin(origin: string): URL | undefined {
   const url = URL.canParse(origin) ? new URL(origin) : undefined
-  const authority = origin.slice(origin.indexOf('//') + 2)
-  return url !== undefined && url.host !== '' && !/[\\/?#@\s]/.test(authority) ? url : undefined
-}
-
-/** Scheme, host name and port, the way two origins are compared. `url.origin` is 'null' for schemes of apps. */
-function serialize(url: URL): string {
-  return `${url.protocol}//${url.host.toLowerCase()}`
+  const scheme = origin.indexOf('://')
+  const authority = origin.slice(scheme + 3)
+  const plain = scheme !== -1 && !/[\\/?#@]/.test(authority) && !/\s/.test(origin)
+  return url !== undefined && url.host !== '' && plain ? url : undefined
 }
 
 // ── Host ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -96,7 +89,8 @@ function isPlainLoopback(host: string): boolean {
   const name = colon === -1 || host.endsWith(']') ? host : host.slice(0, colon)
   const port = host.slice(name.length + 1)
   return (
-    (name === '127.0.0.1' || name === 'localhost' || name === '[::1]') && (port === '' || String(Number(port)) === port)
+    (name === '127.0.0.1' || name === 'localhost' || name === '[::1]') &&
+    (port === '' || String(Number(port) & 0xffff) === port)
   )
 }
 
@@ -104,7 +98,9 @@ function isListedHost(url: URL, hosts: readonly string[] = []): boolean {
   return hosts.some((listed) => {
     const allowed = parseHost(listed, 'http:')
     if (allowed === undefined) return false
-    return allowed.port === '' ? allowed.hostname === url.hostname : allowed.host === url.host
+    // A URL leaves its default port out; the list means it where it says it.
+    const anyPort = allowed.port === '' && !listed.endsWith(':80')
+    return anyPort ? allowed.hostname === url.hostname : allowed.host === url.host
   })
 }
 
@@ -140,23 +136,13 @@ function isSameHost(origin: URL, host: string | undefined): boolean {
 
 /** `https://*.example.com`: a `*` stands for exactly one whole label. */
 function matchesOrigin(origin: URL, pattern: string): boolean {
-  const separator = pattern.indexOf('://')
-  const allowedLabels = pattern
-    .slice(separator + 3)
-    .toLowerCase()
-    .split('.')
-  if (!allowedLabels.includes('*')) {
-    const allowed = parseOrigin(pattern)
-    return allowed !== undefined && serialize(allowed) === serialize(origin)
-  }
-  if (pattern.slice(0, separator + 1).toLowerCase() !== origin.protocol) return false
+  const allowed = parseOrigin(pattern)
+  if (allowed === undefined || allowed.protocol !== origin.protocol) return false
+  const allowedLabels = allowed.host.toLowerCase().split('.')
   const labels = origin.host.toLowerCase().split('.')
   return (
     labels.length === allowedLabels.length &&
-    labels.every((label, index) => {
-      const allowed = allowedLabels[index]
-      return allowed === label || (allowed === '*' && label !== '' && !label.includes(':'))
-    })
+    labels.every((label, index) => label === allowedLabels[index] || (allowedLabels[index] === '*' && label !== ''))
   )
 }
 
@@ -166,13 +152,13 @@ export function checkAdmissionOptions({ token, origins, hosts }: AdmissionOption
     throw new UsageError('ERR_OPTION', 'the option token must be a string that is not empty')
   }
   for (const pattern of origins === '*' ? [] : (origins ?? [])) {
-    const wildcard = pattern.replaceAll(/(^|\/\/|\.)\*(?=\.)/g, '$1a')
+    const wildcard = pattern.replaceAll(/(\/\/|\.)\*(?=\.)/g, '$1a')
     if (pattern === '*' || pattern === 'null' || (!wildcard.includes('*') && parseOrigin(wildcard) !== undefined))
       continue
     throw new UsageError('ERR_OPTION', `"${pattern}" in the option origins is not an origin like https://app.example`)
   }
   for (const host of hosts ?? []) {
-    if (parseHost(host, 'http:') === undefined) {
+    if (host.includes('*') || parseHost(host, 'http:') === undefined) {
       throw new UsageError(
         'ERR_OPTION',
         `"${host}" in the option hosts is not a name like app.example or app.example:8080`,
@@ -196,23 +182,22 @@ export function takeTokens(head: RequestHead): { tokens: string[]; head: Request
     .slice(1)
     .split('&')
     .filter((pair) => {
-      if (pair !== 'token' && !pair.startsWith('token=')) return true
-      tokens.push(new URLSearchParams(pair).get('token') ?? '')
-      return false
+      const token = new URLSearchParams(pair).get('token')
+      if (token !== null) tokens.push(token)
+      return token === null
     })
   const headers = new HeaderFields()
   for (const [name, value] of head.headers) {
     if (name === 'authorization' && value.slice(0, 7).toLowerCase() === 'bearer ') {
       tokens.push(value.slice(7).trim())
     } else if (name === 'sec-websocket-protocol') {
-      const offered = parseSubprotocols(value)
-      const others = offered?.filter((subprotocol) => !subprotocol.startsWith(BEARER_SUBPROTOCOL))
-      for (const subprotocol of offered ?? []) {
-        if (!subprotocol.startsWith(BEARER_SUBPROTOCOL)) continue
+      const others = value.split(',').filter((element) => {
+        const subprotocol = trimBlanks(element)
+        if (!subprotocol.startsWith(BEARER_SUBPROTOCOL)) return true
         tokens.push(Buffer.from(subprotocol.slice(BEARER_SUBPROTOCOL.length), 'base64url').toString())
-      }
-      if (others === undefined) headers.append(name, value)
-      else if (others.length > 0) headers.append(name, others.join(', '))
+        return false
+      })
+      if (others.length > 0) headers.append(name, others.map(trimBlanks).join(', '))
     } else if (name === 'referer') {
       // The page's own address may have the token in its query.
       headers.append(name, splitTarget(value).path)

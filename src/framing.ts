@@ -281,7 +281,7 @@ export class FrameDecoder {
         if (length < 0x10000) throw notMinimal()
       }
     }
-    if (length > this.#options.maxFrameBytes) {
+    if (length > this.#options.maxFrameBytes && (first & OPCODE) < Opcode.CLOSE) {
       throw new ProtocolError(
         'ERR_MESSAGE_TOO_BIG',
         CloseCode.MESSAGE_TOO_BIG,
@@ -321,7 +321,7 @@ export class FrameDecoder {
     piece.end = end
     piece.starts = starts
     piece.ends = this.#remaining === 0
-    piece.ascii = this.#options.role === 'server' && applyMask(bytes, start, end, this.#maskingKey) < 0x80
+    piece.ascii = this.#options.role === 'server' && (applyMask(bytes, start, end, this.#maskingKey) & 0x80) === 0
     if (this.#remaining > 0) this.#maskingKey = rotateMaskingKey(this.#maskingKey, end - start)
     return piece
   }

@@ -119,7 +119,8 @@ export function checkRequest(head: RequestHead): RequestHead {
   if (head.target.startsWith('/')) return head
   const authorityStart = head.target.indexOf('//') + 2
   const pathStart = head.target.indexOf('/', authorityStart)
-  if (pathStart === -1 || head.target.slice(authorityStart, pathStart).toLowerCase() !== host?.toLowerCase()) {
+  const authority = pathStart === -1 ? '' : head.target.slice(authorityStart, pathStart)
+  if (pathStart === -1 || !isAuthority(authority) || authority.toLowerCase() !== host?.toLowerCase()) {
     throw new HandshakeError(
       'ERR_HOST_HEADER',
       400,
@@ -127,6 +128,11 @@ export function checkRequest(head: RequestHead): RequestHead {
     )
   }
   return { ...head, target: head.target.slice(pathStart) }
+}
+
+/** What an authority without a user may consist of (RFC 3986 §3.2), a little too much of it. */
+function isAuthority(authority: string): boolean {
+  return !/["<>@\\^`{|}]/.test(authority)
 }
 
 /** What RFC 6455 §4.2.1 demands of a client that asks for an upgrade to WebSocket; returns its key. */
@@ -165,6 +171,23 @@ export function selectSubprotocol(supported: readonly string[], offered: readonl
   return supported.find((subprotocol) => offered.includes(subprotocol)) ?? ''
 }
 
+/** Fields of the handshake that are not the user's to set. */
+const OWN_FIELDS = [
+  'host',
+  'upgrade',
+  'connection',
+  'sec-websocket-key',
+  'sec-websocket-accept',
+  'sec-websocket-version',
+  'sec-websocket-protocol',
+  'sec-websocket-extensions',
+]
+
+function checkOwnFields(headers: Readonly<Record<string, string>>): void {
+  const own = Object.keys(headers).find((name) => OWN_FIELDS.includes(name.toLowerCase()))
+  if (own !== undefined) throw new UsageError('ERR_HEADER_VALUE', `the header ${own} is set by the handshake`)
+}
+
 /** What the 101 answer says beside the fixed lines. */
 export interface Acceptance {
   readonly key: string
@@ -176,7 +199,10 @@ export interface Acceptance {
 export function formatAcceptance({ key, subprotocol, headers }: Acceptance): string {
   let text = `HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${acceptFor(key)}\r\n`
   if (subprotocol !== '') text += formatFields([['Sec-WebSocket-Protocol', subprotocol]])
-  if (headers !== undefined) text += formatFields(Object.entries(headers))
+  if (headers !== undefined) {
+    checkOwnFields(headers)
+    text += formatFields(Object.entries(headers))
+  }
   return `${text}\r\n`
 }
 
@@ -245,14 +271,19 @@ export function formatRefusal(
   return formatAnswer(
     {
       status: error.status,
-      headers: { ...demandedBy(error), ...headers },
+      headers: { ...demandedBy(error, headers), ...headers },
       body: `${error.message}\n`,
     },
     method,
   )
 }
 
-function demandedBy(error: HandshakeError): Record<string, string> {
+function demandedBy(error: HandshakeError, given: Readonly<Record<string, string>>): Record<string, string> {
+  const named = new Set(Object.keys(given).map((name) => name.toLowerCase()))
+  return Object.fromEntries(Object.entries(demandedByStatus(error)).filter(([name]) => !named.has(name.toLowerCase())))
+}
+
+function demandedByStatus(error: HandshakeError): Record<string, string> {
   switch (error.status) {
     case 401:
       return { 'WWW-Authenticate': 'Bearer' }
@@ -283,23 +314,12 @@ export function randomKey(): string {
   return randomBytes(16).toString('base64')
 }
 
-const OWN_FIELDS = [
-  'host',
-  'upgrade',
-  'connection',
-  'sec-websocket-key',
-  'sec-websocket-version',
-  'sec-websocket-protocol',
-  'sec-websocket-extensions',
-]
-
 /** The request that opens a connection (§4.1). */
 export function formatRequest({ target, host, key, subprotocols, headers }: ClientRequest): string {
   if (!subprotocols.every(isToken) || new Set(subprotocols).size !== subprotocols.length) {
     throw new UsageError('ERR_OPTION', 'subprotocols must be tokens, none twice')
   }
-  const own = Object.keys(headers).find((name) => OWN_FIELDS.includes(name.toLowerCase()))
-  if (own !== undefined) throw new UsageError('ERR_HEADER_VALUE', `the header ${own} is set by the handshake`)
+  checkOwnFields(headers)
   let text = `GET ${target} HTTP/1.1\r\n`
   text += formatFields([['Host', host]])
   text += `Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ${key}\r\nSec-WebSocket-Version: ${WEBSOCKET_VERSION}\r\n`

@@ -50,7 +50,9 @@ export class HeadReader {
     const searched = Math.max(0, this.#bytes.length - END_OF_HEAD.length + 1)
     this.#bytes = this.#bytes.length === 0 ? chunk : Buffer.concat([this.#bytes, chunk])
     const end = this.#bytes.indexOf(END_OF_HEAD, searched, 'latin1')
-    if ((end === -1 ? this.#bytes.length : end) > this.#limits.maxHeadBytes) throw this.#tooLarge()
+    // Up to three bytes may be the start of the empty line, which is no part of the head.
+    if ((end === -1 ? this.#bytes.length - END_OF_HEAD.length + 1 : end) > this.#limits.maxHeadBytes)
+      throw this.#tooLarge()
     if (end === -1) return undefined
     const next = end + END_OF_HEAD.length
     const rest = next === this.#bytes.length ? EMPTY : this.#bytes.subarray(next)
@@ -99,11 +101,18 @@ export function parseResponseHead(text: string, limits: HeadLimits): ResponseHea
   const line = text.slice(0, lineEnd)
   const digits = line.slice(9, 12)
   const status = Number(digits)
+  const statusText = line.slice(13)
   const separated = line.length === 12 || line[12] === ' '
-  if (!line.startsWith('HTTP/1.1 ') || String(status) !== digits || status < 100 || !separated) {
+  if (
+    !line.startsWith('HTTP/1.1 ') ||
+    String(status) !== digits ||
+    !(status >= 100) ||
+    !separated ||
+    !isFieldValue(statusText)
+  ) {
     throw new HandshakeError('ERR_HEAD_SYNTAX', 0, 'The server did not answer with HTTP/1.1.')
   }
-  return { status, statusText: line.slice(13), headers: parseFields(text, lineEnd + 2, limits) }
+  return { status, statusText, headers: parseFields(text, lineEnd + 2, limits, status) }
 }
 
 /** Visible ASCII without a fragment (RFC 9112 §3.2, RFC 6455 §3): a path, or an absolute URI. */
@@ -115,7 +124,7 @@ function isRequestTarget(target: string): boolean {
   return target.startsWith('/') || target.startsWith('http://') || target.startsWith('https://')
 }
 
-function parseFields(text: string, start: number, limits: HeadLimits): HeaderFields {
+function parseFields(text: string, start: number, limits: HeadLimits, receivedStatus?: number): HeaderFields {
   const headers = new HeaderFields()
   for (let at = start; at < text.length; ) {
     const lineEnd = endOfLine(text, at)
@@ -123,12 +132,16 @@ function parseFields(text: string, start: number, limits: HeadLimits): HeaderFie
     const name = text.slice(at, colon)
     const value = text.slice(colon + 1, lineEnd)
     // A name that is a token also means: no folded line, no blank before the colon (RFC 9112 §5.1, §5.2).
-    if (colon === -1 || colon > lineEnd || !isToken(name) || !isFieldValue(value)) {
-      throw new HandshakeError('ERR_HEAD_SYNTAX', 400, 'A header line is not "Name: value".')
+    if (colon === -1 || !isToken(name) || !isFieldValue(value)) {
+      throw new HandshakeError('ERR_HEAD_SYNTAX', receivedStatus ?? 400, 'A header line is not "Name: value".')
     }
     headers.append(name, trimBlanks(value))
     if (headers.size > limits.maxHeaders) {
-      throw new HandshakeError('ERR_HEAD_TOO_MANY_FIELDS', 431, `More than ${limits.maxHeaders} headers; send fewer.`)
+      throw new HandshakeError(
+        'ERR_HEAD_TOO_MANY_FIELDS',
+        receivedStatus ?? 431,
+        `More than ${limits.maxHeaders} headers; send fewer.`,
+      )
     }
     at = lineEnd + 2
   }

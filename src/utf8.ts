@@ -18,7 +18,6 @@ export const UTF8_INVALID = -1
 const CONTINUATION = (0x80 << 8) | 0xbf
 
 function afterLeadByte(byte: number): number {
-  if (byte < 0x80) return UTF8_START
   if (byte < 0xc2) return UTF8_INVALID
   if (byte < 0xe0) return (1 << 16) | CONTINUATION
   if (byte === 0xe0) return (2 << 16) | (0xa0 << 8) | 0xbf

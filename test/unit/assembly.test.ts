@@ -184,6 +184,13 @@ describe('memory', () => {
     }
   })
 
+  it('of a long text does not go to a shorter binary message, which would hold all of it', () => {
+    const half = piece(500_000)
+    assemble([half, half], Opcode.TEXT, 'one frame').takeText()
+    const { payload, parts } = takeWithParts(assemble([piece(40_000), piece(40_000)], Opcode.BINARY, 'one frame'))
+    expect(memoryOf(parts)).toBeLessThanOrEqual(2 * payload.length)
+  })
+
   describe.each([
     ['a byte', [1]],
     ['a few bytes', [1, 7, 60, 2, 33]],

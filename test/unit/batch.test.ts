@@ -160,6 +160,14 @@ describe('when output leaves', () => {
     expect(b.texts).toEqual(['b1'])
   })
 
+  it('at once when it is one long message', () => {
+    const { batch, a, b } = setUp()
+    write(batch, a, 'x'.repeat(100_000))
+    expect(a.stream).toBe('x'.repeat(100_000))
+    append(batch, b, 'x'.repeat(100_000))
+    expect(b.stream).toBe('x'.repeat(100_000))
+  })
+
   it('at once when much is waiting, written or appended', () => {
     const { batch, a, b } = setUp()
     for (let count = 0; count < 10; count++) write(batch, a, 'x'.repeat(10_000))
@@ -270,6 +278,27 @@ describe('the area', () => {
       batch.flush()
     }
     expect(batch.area).not.toBe(area)
+    a.expectKeptIntact()
+  })
+
+  it('that follows one that was left behind is used again, too', () => {
+    const { batch, a, b } = setUp()
+    const left = batch.area
+    a.takes = () => false
+    while (batch.area === left) {
+      write(batch, a, 'x'.repeat(1_000))
+      batch.flush()
+    }
+    a.takes = () => true
+    const areas = new Set<Buffer>()
+    for (let count = 0; count < 500; count++) {
+      write(batch, a, 'x'.repeat(1_000))
+      write(batch, b, 'x'.repeat(1_000))
+      batch.flush()
+      areas.add(batch.area)
+    }
+    // In the first of them the last bytes of the slow time stand.
+    expect(areas.size).toBeLessThanOrEqual(2)
     a.expectKeptIntact()
   })
 
