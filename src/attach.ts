@@ -3,8 +3,7 @@ import type { Server as HttpsServer } from 'node:https'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { normalizeAddress } from './admission.ts'
-import { HandshakeError } from './errors.ts'
-import { formatRefusal, type RequestOrigin, splitTarget } from './handshake.ts'
+import { type RequestOrigin, splitTarget } from './handshake.ts'
 import { HeaderFields } from './headers.ts'
 import type { RequestHead } from './http-head.ts'
 
@@ -15,7 +14,7 @@ export type AttachableServer = HttpServer | HttpsServer
 export interface Attachment {
   /** Undefined for every path. */
   readonly path: string | undefined
-  receiveUpgrade(socket: Duplex, from: RequestOrigin, head: RequestHead, rest: Buffer): void
+  receiveUpgrade(socket: Duplex, from: RequestOrigin, head: RequestHead, rest: Buffer, path: string | undefined): void
 }
 
 /** One `upgrade` listener per http server, however many of ours share it. */
@@ -44,15 +43,14 @@ export function attachTo(server: AttachableServer, attachment: Attachment): () =
 
 function onUpgrade(this: AttachableServer, request: IncomingMessage, socket: Duplex, rest: Buffer): void {
   const { path } = splitTarget(request.url ?? '/')
-  const owner = attachments.get(this)?.find((attachment) => attachment.path === undefined || attachment.path === path)
-  if (owner !== undefined) {
-    // node:http's own timeouts end with the request.
-    if (socket instanceof Socket) socket.setTimeout(0).setNoDelay(true)
-    owner.receiveUpgrade(socket, originOf(socket), headOf(request), rest)
-  } else if (this.listenerCount('upgrade') === 1) {
-    socket.on('error', () => {})
-    socket.end(formatRefusal(new HandshakeError('ERR_PATH', 404, 'There is no WebSocket at this path.')))
-  }
+  const ours = attachments.get(this) ?? []
+  let owner = ours.find((attachment) => attachment.path === undefined || attachment.path === path)
+  // With nobody else to answer, one of ours refuses: its path is another one.
+  if (owner === undefined && this.listenerCount('upgrade') === 1) owner = ours[0]
+  if (owner === undefined) return
+  // node:http's own timeouts end with the request.
+  if (socket instanceof Socket) socket.setTimeout(0).setNoDelay(true)
+  owner.receiveUpgrade(socket, originOf(socket), headOf(request), rest, owner.path)
 }
 
 function originOf(socket: Duplex): RequestOrigin {

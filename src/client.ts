@@ -147,12 +147,12 @@ class Dialing implements SocketPeer {
     }
   }
 
-  receiveEnd(): void {
-    if (this.#refusal !== undefined) this.#failRefused(this.#refusal)
-  }
-
   socketClosed(): void {
-    this.#fail(new HandshakeError('ERR_RESPONSE_INCOMPLETE', 0, 'The server closed the connection without an answer.'))
+    if (this.#refusal !== undefined) this.#failRefused(this.#refusal)
+    else
+      this.#fail(
+        new HandshakeError('ERR_RESPONSE_INCOMPLETE', 0, 'The server closed the connection without an answer.'),
+      )
   }
 
   #readHead(chunk: Buffer): void {

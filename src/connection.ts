@@ -209,7 +209,7 @@ export class WebSocketConnection<UserData = unknown> {
   async flushed(): Promise<void> {
     batch.flushMember(this)
     if (this.#backlog !== undefined) return this.#backlog.wait()
-    if (this.state === 'closed' || this.#socket.destroyed) throw closedError()
+    if (!this.#socket.writable) throw closedError()
   }
 
   /**
@@ -308,6 +308,8 @@ export class WebSocketConnection<UserData = unknown> {
   /** @internal Takes over the socket, whose handshake is done; `rest` came behind it in the same packet. */
   start(rest: Buffer): void {
     adopt(this.#socket, this)
+    // A peer that ends TCP without a Close frame has no use for what is left.
+    this.#socket.allowHalfOpen = false
     if (rest.length > 0) this.receive(rest)
     if (this.#holds === 0) this.#socket.resume()
   }
@@ -338,13 +340,6 @@ export class WebSocketConnection<UserData = unknown> {
     } finally {
       batch.endChunk()
     }
-  }
-
-  /** @internal The peer has ended TCP. */
-  receiveEnd(): void {
-    if (this.state !== 'open' && this.state !== 'close-sent') return
-    this.#protocol.abandon()
-    this.#socket.end()
   }
 
   /** @internal TCP is gone. */
@@ -448,7 +443,7 @@ export class WebSocketConnection<UserData = unknown> {
     const socket = this.#socket
     if (this.#backlog !== undefined || !this.#takesAtOnce || bytes.length > SLICE_BYTES)
       return this.transmitParts([bytes])
-    if (!socket.writable) return true
+    if (!socket.writable) return this.#refuseOutput()
     socket.write(bytes)
     if (socket.writableLength === 0) {
       this.#protocol.outputFlushed()
@@ -462,7 +457,7 @@ export class WebSocketConnection<UserData = unknown> {
 
   /** @internal */
   transmitParts(parts: readonly Buffer[]): boolean {
-    if (!this.#socket.writable) return true
+    if (!this.#socket.writable) return this.#refuseOutput()
     const isIdle = this.#backlog === undefined
     this.#backlog ??= new Backlog()
     for (const part of parts) this.#backlog.push(part)
@@ -473,6 +468,12 @@ export class WebSocketConnection<UserData = unknown> {
     }
     this.#checkUnread()
     return false
+  }
+
+  /** The peer has ended TCP, and `close` is about to come: nothing is accepted any more. */
+  #refuseOutput(): true {
+    this.#protocol.abandon()
+    return true
   }
 
   // ── backlog ───────────────────────────────────────────────────────────────────────────────────────────────────────

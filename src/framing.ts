@@ -181,7 +181,7 @@ const piece: Piece = {
  * `read` throws `ProtocolError` when a header says what it must not (RSV bits, opcode, mask, length).
  */
 export class FrameDecoder {
-  readonly #options: FrameDecoderOptions
+  readonly options: FrameDecoderOptions
   #chunk: Buffer = EMPTY
   #at = 0
   /** Of the data frame under way: its first byte, its length, and how much of it is still to come. */
@@ -194,7 +194,12 @@ export class FrameDecoder {
   #heldLength = 0
 
   constructor(options: FrameDecoderOptions) {
-    this.#options = options
+    this.options = options
+  }
+
+  /** Nothing of a frame is kept: what comes next is the start of one. */
+  get idle(): boolean {
+    return this.#remaining === 0 && this.#held === undefined && this.#at === this.#chunk.length
   }
 
   /** Hands over the next bytes. The bytes before must have been read to their end. */
@@ -243,10 +248,10 @@ export class FrameDecoder {
     }
     if ((second & MASK) === 0) {
       // §5.1: "The server MUST close the connection upon receiving a frame that is not masked."
-      if (this.#options.role === 'server') {
+      if (this.options.role === 'server') {
         throw new ProtocolError('ERR_MASK_REQUIRED', CloseCode.PROTOCOL_ERROR, 'frames of a client must be masked')
       }
-    } else if (this.#options.role === 'client') {
+    } else if (this.options.role === 'client') {
       throw new ProtocolError('ERR_MASK_FORBIDDEN', CloseCode.PROTOCOL_ERROR, 'frames of a server must not be masked')
     }
     if (opcode < Opcode.CLOSE) return
@@ -260,7 +265,7 @@ export class FrameDecoder {
   }
 
   #mayBeCompressed(opcode: number): boolean {
-    return this.#options.allowRsv1 === true && (opcode === Opcode.TEXT || opcode === Opcode.BINARY)
+    return this.options.allowRsv1 === true && (opcode === Opcode.TEXT || opcode === Opcode.BINARY)
   }
 
   /** Takes in the header at `bytes[at...]`, all of which is there; returns where the payload begins. */
@@ -281,11 +286,11 @@ export class FrameDecoder {
         if (length < 0x10000) throw notMinimal()
       }
     }
-    if (length > this.#options.maxFrameBytes && (first & OPCODE) < Opcode.CLOSE) {
+    if (length > this.options.maxFrameBytes && (first & OPCODE) < Opcode.CLOSE) {
       throw new ProtocolError(
         'ERR_MESSAGE_TOO_BIG',
         CloseCode.MESSAGE_TOO_BIG,
-        `a message may have ${this.#options.maxFrameBytes} bytes at most`,
+        `a message may have ${this.options.maxFrameBytes} bytes at most`,
       )
     }
     this.#payloadLength = length
@@ -321,7 +326,7 @@ export class FrameDecoder {
     piece.end = end
     piece.starts = starts
     piece.ends = this.#remaining === 0
-    piece.ascii = this.#options.role === 'server' && (applyMask(bytes, start, end, this.#maskingKey) & 0x80) === 0
+    piece.ascii = this.options.role === 'server' && (applyMask(bytes, start, end, this.#maskingKey) & 0x80) === 0
     if (this.#remaining > 0) this.#maskingKey = rotateMaskingKey(this.#maskingKey, end - start)
     return piece
   }

@@ -88,8 +88,7 @@ class Listener {
   readonly #accepted = new Map<string, { socket: Socket; sinceMs: number }>()
 
   constructor({ tls, handshakeTimeoutMs, maxSockets, onSocket }: ListenOptions) {
-    // Half open: a peer that has sent its last byte still gets the answer to it.
-    const settings = { noDelay: true, allowHalfOpen: true }
+    const settings = { noDelay: true }
     if (tls === undefined) {
       this.#server = createServer(settings, (socket) => onSocket(socket, false, 0))
     } else {

@@ -89,7 +89,8 @@ export class WebSocketProtocol {
 
   readonly #options: ProtocolOptions
   readonly #host: ProtocolHost
-  readonly #decoder: FrameDecoder
+  /** Only while a chunk is read or a frame is incomplete. */
+  #decoder: FrameDecoder | undefined = undefined
   /** The message that is not whole yet. */
   #assembly: MessageAssembly | undefined = undefined
   /** Pongs since the output was last seen empty. */
@@ -102,7 +103,6 @@ export class WebSocketProtocol {
   constructor(options: ProtocolOptions, host: ProtocolHost) {
     this.#options = options
     this.#host = host
-    this.#decoder = new FrameDecoder(options)
   }
 
   // ── in ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -111,8 +111,9 @@ export class WebSocketProtocol {
   receive(chunk: Buffer): void {
     // §1.4: after the Close frame "any additional data is discarded".
     if (this.state === 'draining' || this.state === 'closed') return
+    this.#decoder ??= takeDecoder(this.#options)
     this.#decoder.push(chunk)
-    this.#readFrames()
+    this.#readFrames(this.#decoder)
   }
 
   /** Stops between two frames: the rest of the chunk stays where it is. */
@@ -124,7 +125,8 @@ export class WebSocketProtocol {
   release(): void {
     this.#held = false
     // Called from a handler in the middle of a chunk, the loop that called the handler goes on by itself.
-    if (!this.#reading && (this.state === 'open' || this.state === 'close-sent')) this.#readFrames()
+    if (this.#reading || this.#decoder === undefined) return
+    if (this.state === 'open' || this.state === 'close-sent') this.#readFrames(this.#decoder)
   }
 
   /** Reads and sends nothing any more: TCP has ended or is being cut, for a reason that only we know. */
@@ -141,8 +143,7 @@ export class WebSocketProtocol {
     return this.#closeEvent ?? { code: CloseCode.ABNORMAL, reason: '', wasClean: false }
   }
 
-  #readFrames(): void {
-    const decoder = this.#decoder
+  #readFrames(decoder: FrameDecoder): void {
     this.#reading = true
     try {
       while (!this.#held) {
@@ -159,6 +160,10 @@ export class WebSocketProtocol {
       this.fail(error.closeCode, error.message)
     } finally {
       this.#reading = false
+      if (decoder.idle) {
+        this.#decoder = undefined
+        spareDecoder = decoder
+      }
     }
   }
 
@@ -343,6 +348,16 @@ export class WebSocketProtocol {
   #nextMaskingKey(): number | undefined {
     return this.#options.role === 'client' ? randomMaskingKey() : undefined
   }
+}
+
+/** A decoder between two frames knows nothing of its connection: one serves all that have nothing under way. */
+let spareDecoder: FrameDecoder | undefined
+
+function takeDecoder(options: ProtocolOptions): FrameDecoder {
+  const spare = spareDecoder
+  if (spare?.options !== options) return new FrameDecoder(options)
+  spareDecoder = undefined
+  return spare
 }
 
 /** A text message as one frame in memory of its own. */

@@ -120,12 +120,12 @@ export class Reception<UserData> {
 
   /** Door one: a socket that has sent no request yet, and has been here for some ticks. */
   receiveSocket(socket: Duplex, from: RequestOrigin, waitedTicks: number): void {
-    this.#welcome(socket, from)?.readHead(new HeadReader(this.options.headLimits), waitedTicks)
+    this.#welcome(socket, from, this.options.path)?.readHead(new HeadReader(this.options.headLimits), waitedTicks)
   }
 
-  /** Door two: a request that node:http has read, and what came behind it. */
-  receiveUpgrade(socket: Duplex, from: RequestOrigin, head: RequestHead, rest: Buffer): void {
-    this.#welcome(socket, from)?.decide(head, rest)
+  /** Door two: a request that node:http has read, what came behind it, and the path that it should have. */
+  receiveUpgrade(socket: Duplex, from: RequestOrigin, head: RequestHead, rest: Buffer, path: string | undefined): void {
+    this.#welcome(socket, from, path)?.decide(head, rest)
   }
 
   /** One step of the sweep. */
@@ -170,8 +170,8 @@ export class Reception<UserData> {
     return true
   }
 
-  #welcome(socket: Duplex, from: RequestOrigin): Arrival<UserData> | undefined {
-    const arrival = new Arrival(this, socket, from)
+  #welcome(socket: Duplex, from: RequestOrigin, path: string | undefined): Arrival<UserData> | undefined {
+    const arrival = new Arrival(this, socket, from, path)
     adopt(socket, arrival)
     arrival.index = this.#arrivals.push(arrival) - 1
     this.#connections++
@@ -218,15 +218,18 @@ class Arrival<UserData> implements SocketPeer {
   index = 0
   readonly #reception: Reception<UserData>
   readonly #from: RequestOrigin
+  /** The only path at which a WebSocket can be opened here; undefined for any. */
+  readonly #path: string | undefined
   #reader: HeadReader | undefined
   #request: HttpRequest | undefined
   #answered = false
   #ticks = 0
 
-  constructor(reception: Reception<UserData>, socket: Duplex, from: RequestOrigin) {
+  constructor(reception: Reception<UserData>, socket: Duplex, from: RequestOrigin, path: string | undefined) {
     this.#reception = reception
     this.socket = socket
     this.#from = from
+    this.#path = path
   }
 
   readHead(reader: HeadReader, waitedTicks: number): void {
@@ -255,15 +258,11 @@ class Arrival<UserData> implements SocketPeer {
     }
   }
 
-  receiveEnd(): void {
-    // Once the request is there, its answer ends the socket.
-    if (!this.#answered && this.#request === undefined) this.socket.end()
-  }
-
   socketClosed(): void {
+    // Whoever was answered has left already: one that is turned away and stays takes nobody's place.
+    if (!this.#answered) this.#reception.left(this.#from.remoteAddress)
     this.#answered = true
     this.#reception.forget(this)
-    this.#reception.left(this.#from.remoteAddress)
   }
 
   tick(): void {
@@ -284,12 +283,12 @@ class Arrival<UserData> implements SocketPeer {
 
   /** The whole decision. Throws `HandshakeError` for a no. */
   #decide(given: RequestHead, rest: Buffer): void {
-    const { admission, handlers, path } = this.#reception.options
+    const { admission, handlers } = this.#reception.options
     const { tokens, head } = this.#reception.takeTokens(checkRequest(given))
     const request = new HttpRequest(head, this.#from)
     this.#request = request
     const key = request.isUpgrade ? checkUpgrade(head) : undefined
-    if (key !== undefined && path !== undefined && request.path !== path) {
+    if (key !== undefined && this.#path !== undefined && request.path !== this.#path) {
       throw new HandshakeError('ERR_PATH', 404, 'There is no WebSocket at this path.')
     }
     checkHost(request, admission)
@@ -310,6 +309,8 @@ class Arrival<UserData> implements SocketPeer {
   }
 
   #settle<T>(promise: PromiseLike<T>, then: (value: T) => void): void {
+    // A peer that has sent its last byte meanwhile still gets its answer.
+    this.socket.allowHalfOpen = true
     promise.then(then).then(undefined, (error) => this.#failed(error))
   }
 
@@ -360,6 +361,7 @@ class Arrival<UserData> implements SocketPeer {
 
   #answer(bytes: Buffer): void {
     this.#answered = true
+    this.#reception.left(this.#from.remoteAddress)
     this.#ticks = 0
     this.#reader = undefined
     this.socket.resume()

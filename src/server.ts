@@ -212,7 +212,7 @@ export class WebSocketServer<UserData = unknown> {
     this.#checkOpen()
     const detach = attachTo(httpServer, {
       path: options.path ?? this.#options.path,
-      receiveUpgrade: (socket, from, head, rest) => this.#reception.receiveUpgrade(socket, from, head, rest),
+      receiveUpgrade: (...upgrade) => this.#reception.receiveUpgrade(...upgrade),
     })
     this.#detachments.add(detach)
     this.#startSweep()

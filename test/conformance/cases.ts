@@ -23,7 +23,7 @@ import {
  */
 
 /** A violation that must be found. */
-export interface Violation {
+interface Violation {
   readonly closeCode: number
   readonly code: ProtocolErrorCode
   /** Index of the frame in which it is found ... */

@@ -217,13 +217,32 @@ describe('several on one http server', () => {
   it('refuse with 404 what nobody owns when nobody else is there', async () => {
     const { httpServer, port } = await startHttpServer()
     newServer().attach(httpServer, { path: '/a' })
-    newServer({ path: '/b' }).attach(httpServer)
+    newServer({ ...echo, path: '/b' }).attach(httpServer)
     for (const target of ['/', '/c', '/a/', '/A', '/b/c']) {
       const { status, body } = await RawClient.ask({ port }, upgradeRequest({ target }))
       expect(status).toBe(404)
       expect(body).toMatch(/^[^\r\n]+\n$/)
     }
     await expectEcho(await RawClient.open({ port, target: '/b' }))
+  })
+
+  it('tell operators of that refusal like of any other, and cut a peer that does not go', async () => {
+    const { httpServer, port } = await startHttpServer()
+    const refusals = new Queue<Refusal>()
+    newServer({ refused: refusals.push, closeTimeoutMs: 50 }).attach(httpServer, { path: '/a' })
+    const closed = new Queue<unknown>()
+    httpServer.on('connection', (socket) => socket.on('close', closed.push))
+    const headers = { Origin: 'https://app.example' }
+    const { status } = await RawClient.ask({ port }, upgradeRequest({ target: '/b?c=d', headers }))
+    expect(status).toBe(404)
+    expect(await refusals.next()).toMatchObject({
+      status: 404,
+      reason: 'ERR_PATH',
+      remoteAddress: '127.0.0.1',
+      origin: 'https://app.example',
+      path: '/b',
+    })
+    await closed.next()
   })
 
   it('take everything when they have no path', async () => {

@@ -124,6 +124,8 @@ export interface RawAnswer extends RawHead {
 /** See the head of the file. */
 export class RawClient {
   readonly socket: Socket
+  /** Below TLS; else the same. */
+  readonly #tcp: Socket
   /** Bytes that came and that nobody has taken yet. */
   #chunks: Buffer[] = []
   #available = 0
@@ -133,8 +135,9 @@ export class RawClient {
   #error: Error | undefined
   #wake: (() => void)[] = []
 
-  constructor(socket: Socket) {
+  constructor(socket: Socket, tcp = socket) {
     this.socket = socket
+    this.#tcp = tcp
     socket.on('data', (chunk: Buffer) => {
       this.#chunks.push(chunk)
       this.#available += chunk.length
@@ -156,7 +159,7 @@ export class RawClient {
   static async connect({ port, host = '127.0.0.1', ca, paused = false }: RawClientOptions): Promise<RawClient> {
     const tcp = connectTcp({ port, host, allowHalfOpen: true, noDelay: true })
     const socket = ca === undefined ? tcp : connectTls({ socket: tcp, ca, servername: 'localhost' })
-    const client = new RawClient(socket)
+    const client = new RawClient(socket, tcp)
     if (paused) socket.pause()
     onTestFinished(() => {
       socket.destroy()
@@ -212,7 +215,7 @@ export class RawClient {
 
   /** RST. */
   reset(): void {
-    this.socket.resetAndDestroy()
+    this.#tcp.resetAndDestroy()
   }
 
   /** What has come and was not taken, without waiting. */

@@ -147,7 +147,7 @@ export function describeFrame({ opcode, payload = NOTHING, fin = true, rsv = 0 }
 }
 
 /** Short bytes as they are, long ones by length and digest: a diff of megabytes helps nobody. */
-export function describeBytes(bytes: Uint8Array): string {
+function describeBytes(bytes: Uint8Array): string {
   if (bytes.length > 200) return `${bytes.length} bytes ${createHash('sha1').update(bytes).digest('hex')}`
   const isPrintable = bytes.every((byte) => byte >= 0x20 && byte < 0x7f)
   return isPrintable ? JSON.stringify(Buffer.from(bytes).toString('latin1')) : `<${Buffer.from(bytes).toString('hex')}>`

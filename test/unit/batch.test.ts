@@ -325,6 +325,21 @@ describe('the area', () => {
     expect(b.stream).toBe('[for b]')
   })
 
+  it('forgets nothing that is sent while a socket is written to, also not in a chunk', async () => {
+    const { batch, a, b } = setUp()
+    a.whenWritten = () => {
+      a.whenWritten = undefined
+      batch.beginChunk()
+      write(batch, b, '[answer]')
+      batch.endChunk()
+    }
+    write(batch, a, '[for a]')
+    batch.flushMember(a)
+    await nextTick()
+    expect(a.stream).toBe('[for a]')
+    expect(b.stream).toBe('[answer]')
+  })
+
   it('is not used again while a socket is written to that does not take everything', () => {
     const { batch, a, b } = setUp()
     a.takes = () => false
