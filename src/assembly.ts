@@ -3,6 +3,8 @@ import { UTF8_START } from './utf8.ts'
 
 /** A piece is kept as a view when it is at least this much of the memory that it would hold on to. */
 const KEPT_SHARE = 0.5
+/** ... and not a small one: a view takes some hundred bytes beside what it holds. */
+const KEPT_FROM = 4_096
 /** Copied pieces are gathered in blocks that double from here ... */
 const FIRST_BLOCK_BYTES = 256
 /** ... to here: memory follows what has arrived, never what a header has announced. */
@@ -55,7 +57,7 @@ export class MessageAssembly {
     this.length += size
     if (size > this.#block.length - this.#filled) {
       if (this.#isTrusted(size)) this.#gather()
-      else if (size >= bytes.buffer.byteLength * KEPT_SHARE) {
+      else if (size >= KEPT_FROM && size >= bytes.buffer.byteLength * KEPT_SHARE) {
         this.#closeBlock()
         this.#parts.push(bytes.subarray(start, end))
         return

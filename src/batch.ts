@@ -76,6 +76,7 @@ export class Batch {
   #first: Run | null = null
   #scheduled = false
   #receiving = false
+  #flushing = false
   readonly #flush = (): void => this.flush()
 
   /** Bytes of this connection that its socket has not been given yet. */
@@ -88,6 +89,8 @@ export class Batch {
   reserve(member: BatchMember, size: number): number {
     if (this.#owner !== member) this.#open(member)
     if (this.#end + size > this.area.length) {
+      // For everybody: what waits for others would hold on to one area after the other.
+      this.flush()
       this.flushMember(member)
       if (this.#end + size > this.area.length) this.#leaveArea(size)
       this.#open(member)
@@ -125,11 +128,16 @@ export class Batch {
   flush(): void {
     this.#scheduled = false
     const waiting = this.#waiting
-    if (waiting.length === 0) return
-    if (waiting.length === 1) this.flushMember(waiting.pop()!)
-    else {
-      for (const member of waiting) this.flushMember(member)
-      waiting.length = 0
+    // A socket that calls back while it is written to: the loop under way comes to what that has added.
+    if (this.#flushing || waiting.length === 0) return
+    this.#flushing = true
+    try {
+      // Mostly it is one, and an array that is popped keeps its memory.
+      if (waiting.length === 1) this.flushMember(waiting.pop()!)
+      for (let index = 0; index < waiting.length; index++) this.flushMember(waiting[index]!)
+      if (waiting.length > 0) waiting.length = 0
+    } finally {
+      this.#flushing = false
     }
     this.#first = null
     if (!this.#stuck) this.#start = this.#end = 0
@@ -147,15 +155,15 @@ export class Batch {
     const run = member.pendingRun
     if (run === null) return
     member.pendingRun = null
-    if (run.previous === null) this.#noteTaken(member.transmit(run.bytes))
+    if (run.previous === null) this.#transmit(member, run.bytes)
     else if (run.total <= JOINED_BYTES) member.transmit(run.joined())
-    else this.#noteTaken(member.transmitParts(run.parts()))
+    else this.#transmit(member, run.parts())
   }
 
   #schedule(): void {
     if (this.#scheduled || this.#receiving) return
     this.#scheduled = true
-    // Behind all promises that are ready: what their handlers send leaves in one write too.
+    // Called from a promise, it comes behind all others that are ready: what their handlers send leaves in one write.
     process.nextTick(this.#flush)
   }
 
@@ -176,19 +184,29 @@ export class Batch {
 
   #transmitRegion(member: BatchMember): void {
     this.#owner = undefined
-    if (this.#end === this.#start) return
-    const taken = member.transmit(this.area.subarray(this.#start, this.#end))
-    if (taken) this.#end = this.#start
-    else this.#start = this.#end
-    this.#noteTaken(taken)
+    const { area } = this
+    const start = this.#start
+    const end = this.#end
+    if (end === start) return
+    this.#start = end
+    const taken = this.#transmit(member, area.subarray(start, end))
+    if (taken && this.#owner === undefined && this.#end === end && this.area === area) this.#start = this.#end = start
   }
 
-  #noteTaken(taken: boolean): void {
-    if (!taken) this.#stuck = true
+  /** Hands over memory of the area, perhaps. Whatever comes of it, the area is only free when the socket says so. */
+  #transmit(member: BatchMember, output: Buffer | Buffer[]): boolean {
+    let taken = false
+    try {
+      taken = Array.isArray(output) ? member.transmitParts(output) : member.transmit(output)
+    } finally {
+      if (!taken) this.#stuck = true
+    }
+    return taken
   }
 
   /** Once a large message has come by, the area stays large enough for the next. */
   #leaveArea(size: number): void {
+    this.#closeRegion()
     this.area = Buffer.allocUnsafeSlow(Math.max(size, this.#stuck ? SLAB_BYTES : this.area.length))
     this.#start = this.#end = 0
     this.#stuck = false

@@ -105,8 +105,7 @@ export class WebSocketConnection<UserData = unknown> {
   pendingRun: Run | null = null
 
   readonly #socket: Duplex
-  /** The kernel has everything as soon as `writableLength` is 0; other streams finish later, on their own terms. */
-  readonly #takesAtOnce: boolean
+  readonly #transport: Transport
   readonly #owner: ConnectionOwner<UserData>
   readonly #protocol: WebSocketProtocol
   /** Set while messages cannot be handed on at once. */
@@ -127,7 +126,7 @@ export class WebSocketConnection<UserData = unknown> {
     this.subprotocol = init.subprotocol
     this.remoteAddress = init.remoteAddress
     this.#socket = init.socket
-    this.#takesAtOnce = init.socket instanceof Socket && !('encrypted' in init.socket)
+    this.#transport = transportOf(init.socket)
     this.#owner = init.owner
     this.#protocol = new WebSocketProtocol(init.owner.settings, this)
   }
@@ -415,7 +414,7 @@ export class WebSocketConnection<UserData = unknown> {
   flushNow(): boolean {
     batch.flushMember(this)
     // A socket that finishes later never has nothing to send, here and now; what counts is that it gets ahead.
-    return this.#backlog === undefined || (!this.#takesAtOnce && this.#unsentBytes() <= UNDER_WAY_BYTES)
+    return this.#backlog === undefined || (this.#transport !== 'tcp' && this.#unsentBytes() <= UNDER_WAY_BYTES)
   }
 
   /** @internal */
@@ -441,7 +440,7 @@ export class WebSocketConnection<UserData = unknown> {
   /** @internal */
   transmit(bytes: Buffer): boolean {
     const socket = this.#socket
-    if (this.#backlog !== undefined || !this.#takesAtOnce || bytes.length > SLICE_BYTES)
+    if (this.#backlog !== undefined || this.#transport !== 'tcp' || bytes.length > SLICE_BYTES)
       return this.transmitParts([bytes])
     if (!socket.writable) return this.#refuseOutput()
     socket.write(bytes)
@@ -461,7 +460,10 @@ export class WebSocketConnection<UserData = unknown> {
     const isIdle = this.#backlog === undefined
     this.#backlog ??= new Backlog()
     for (const part of parts) this.#backlog.push(part)
-    if (isIdle && this.#writeSlices(this.#backlog)) {
+    if (isIdle && this.#transport === 'stream') {
+      // Somebody's stream may call back from within a write, and find us in the middle of something.
+      process.nextTick(() => this.#written(null))
+    } else if (isIdle && this.#writeSlices(this.#backlog)) {
       this.#backlog = undefined
       this.#protocol.outputFlushed()
       return true
@@ -484,9 +486,9 @@ export class WebSocketConnection<UserData = unknown> {
     while (backlog.bytes > 0) {
       socket.cork()
       for (const part of backlog.takeSlice()) socket.write(part)
-      if (!this.#takesAtOnce) this.#awaitWritten()
+      if (this.#transport !== 'tcp') this.#awaitWritten()
       socket.uncork()
-      if (!this.#takesAtOnce) return false
+      if (this.#transport !== 'tcp') return false
       if (socket.writableLength === 0) continue
       this.#awaitWritten()
       return false
@@ -632,6 +634,17 @@ export class WebSocketConnection<UserData = unknown> {
       (error) => this.#handlerFailed(error),
     )
   }
+}
+
+/**
+ * What the socket is. Plain TCP: the kernel has everything as soon as `writableLength` is 0, and the memory is free. TLS
+ * finishes later. A stream of somebody's does what it likes.
+ */
+type Transport = 'tcp' | 'tls' | 'stream'
+
+function transportOf(socket: Duplex): Transport {
+  if (!(socket instanceof Socket)) return 'stream'
+  return 'encrypted' in socket ? 'tls' : 'tcp'
 }
 
 const ID_BYTES = 16

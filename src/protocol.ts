@@ -172,6 +172,7 @@ export class WebSocketProtocol {
       piece.starts &&
       piece.ends &&
       piece.fin &&
+      piece.payloadLength <= this.#options.maxMessageBytes &&
       piece.opcode !== Opcode.CONTINUATION &&
       this.#assembly === undefined
     ) {
@@ -375,7 +376,6 @@ export function encodeText(text: string, maskingKey?: number): Buffer {
 /** §8.1: a piece of a text fails at its first byte that cannot be. */
 function checkText(assembly: MessageAssembly, { bytes, start, end, ascii }: Piece): void {
   if (ascii && assembly.utf8 === UTF8_START) return
-  if (start === end) return
   assembly.ascii = false
   assembly.utf8 = advanceUtf8(assembly.utf8, bytes, start, end)
   if (assembly.utf8 === UTF8_INVALID) throw invalidText()

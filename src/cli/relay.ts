@@ -66,8 +66,8 @@ export class Relay {
   #farewell(client: Client, code: number, reason: string): void {
     const who = client.data.name
     this.#report.left(who, code, reason)
-    // The client is in the map until this handler returns.
-    this.#sendToAll({ type: 'left', who, tabs: this.#server.clients.size - 1 }, undefined, client)
+    // By now the client is no longer in the map.
+    this.#sendToAll({ type: 'left', who, tabs: this.#server.clients.size }, undefined)
   }
 
   #receive(client: Client, content: string | Buffer): void {

@@ -45,7 +45,11 @@ function isExecutable(file: string): boolean {
 export type NewProfile = (options?: BrowserContextOptions) => Promise<BrowserContext>
 
 /** `describe` for tests that need a browser. */
-export function describeInChromium(name: string, flags: readonly string[], body: (newProfile: NewProfile) => void): void {
+export function describeInChromium(
+  name: string,
+  flags: readonly string[],
+  body: (newProfile: NewProfile) => void,
+): void {
   if (executablePath === undefined) {
     it(`${name}: skipped, there is no Chromium (apt-get install chromium)`, ({ skip }) => {
       if (/^(1|true)$/i.test(process.env['CI'] ?? '')) throw new Error(MISSING)
