@@ -225,7 +225,8 @@ export function formatFields(fields: Iterable<readonly [name: string, value: str
 /** Text of unknown origin, fit for a message: control characters escaped, shortened. */
 export function printable(text: string): string {
   const short = text.length > 100 ? `${text.slice(0, 100)}...` : text
-  const escaped = JSON.stringify(short).slice(1, -1)
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: those that JSON leaves as they are
-  return escaped.replaceAll(/[\x7f-\x9f]/g, (control) => `\\u00${control.charCodeAt(0).toString(16)}`)
+  // JSON leaves DEL and the C1 controls as they are.
+  return JSON.stringify(short)
+    .slice(1, -1)
+    .replaceAll(/[\u007f-\u009f]/g, (control) => `\\u00${control.charCodeAt(0).toString(16)}`)
 }
