@@ -1,5 +1,5 @@
 /** Bytes given to a socket at once while its peer is slow: each slice that leaves shows that the peer lives. */
-export const SLICE_BYTES: number = 262_144
+export const SLICE_BYTES: number = 1_114_112
 
 /**
  * Output that a socket could not take at once. It is held here rather than in the socket, so that progress can be seen

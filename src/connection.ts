@@ -186,8 +186,10 @@ export class WebSocketConnection<UserData = unknown> {
     // While the socket takes everything, what waits is bounded by the batch.
     if (this.#backlog === undefined && data.length <= UNFLUSHED_BYTES) return true
     const { maxBufferedBytes, slowConsumer } = this.#owner.settings
+    // To count the bytes of a text takes as long as to encode it, and three for each unit mostly fit as well.
+    const most = typeof data === 'string' ? data.length * 3 : data.length
+    if (this.#unsentBytes() + most <= maxBufferedBytes) return true
     const size = typeof data === 'string' ? Buffer.byteLength(data) : data.length
-    if (this.#unsentBytes() + size <= maxBufferedBytes) return true
     batch.flushMember(this)
     const unsent = this.#unsentBytes()
     // A message of any size may go to a peer that keeps up: what bounds it is the sender.

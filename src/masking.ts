@@ -17,12 +17,13 @@ const LONG_WORDS_FROM = 1024
 const littleEndian = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1
 
 // Frames of one chunk share its memory: its views are made once per chunk, not per frame.
-let viewed: ArrayBufferLike | undefined
+let viewed: Uint8Array | undefined
 let words: Int32Array<ArrayBufferLike> = new Int32Array(0)
 let longWords: BigUint64Array<ArrayBufferLike> = new BigUint64Array(0)
 
-function makeViews(memory: ArrayBufferLike): void {
-  viewed = memory
+function makeViews(bytes: Uint8Array): void {
+  const memory = bytes.buffer
+  viewed = bytes
   words = new Int32Array(memory, 0, memory.byteLength >> 2)
   longWords = new BigUint64Array(memory, 0, memory.byteLength >> 3)
 }
@@ -40,7 +41,7 @@ export function rotateMaskingKey(key: number, count: number): number {
  */
 export function applyMask(bytes: Uint8Array, start: number, end: number, key: number): number {
   if (end - start < WORDS_FROM) return maskBytes(bytes, start, end, key)
-  if (bytes.buffer !== viewed) makeViews(bytes.buffer)
+  if (bytes !== viewed) makeViews(bytes)
   return end - start < LONG_WORDS_FROM ? maskWords(bytes, start, end, key) : maskLongWords(bytes, start, end, key)
 }
 

@@ -1,6 +1,23 @@
-import { expect, it } from 'vitest'
-import { ping, RawClient } from '../support/raw-client.ts'
-import { certificate, startServer } from '../support/servers.ts'
+import { once } from 'node:events'
+import { createServer as createHttpsServer, get as getHttps } from 'node:https'
+import { connect as connectTls } from 'node:tls'
+import { describe, expect, it, onTestFinished } from 'vitest'
+import { connect, type Message, WebSocketServer, type WebSocketServerOptions } from '../../src/index.ts'
+import { makeCertificate } from '../support/certificate.ts'
+import { Queue } from '../support/queue.ts'
+import { closeOf, ping, plainRequest, RawClient, text, upgradeRequest } from '../support/raw-client.ts'
+import {
+  certificate,
+  closeBehindTest,
+  firstClient,
+  openClient,
+  portOf,
+  startServer,
+  until,
+} from '../support/servers.ts'
+
+const echo: WebSocketServerOptions = { tls: certificate, message: (client, data) => void client.send(data) }
+const ca = certificate.cert
 
 it('server.close does not wait for a peer that never begins its TLS handshake', async () => {
   const { server, port } = await startServer({ tls: certificate, handshakeTimeoutMs: 60_000 })
@@ -20,4 +37,238 @@ it('a burst of pings from a peer that reads is answered ping by ping', async () 
     const { opcode, payload } = await client.readFrame()
     expect([opcode, payload.toString()]).toEqual([10, String(index)])
   }
+})
+
+describe('over wss', () => {
+  it('a client of ours and a server of ours echo and close', async () => {
+    const requests = new Queue<object>()
+    const { url, server } = await startServer({
+      ...echo,
+      open: (client, { secure, remoteAddress }) => requests.push({ secure, remoteAddress, path: client.path }),
+    })
+    expect(url).toMatch(/^wss:/)
+    const messages = new Queue<Message>()
+    const closed = new Queue<object>()
+    const client = await openClient(`${url}/path?a=b`, {
+      message: (_, data) => messages.push(data),
+      close: (_, event) => closed.push(event),
+    })
+    expect(await requests.next()).toEqual({ secure: true, remoteAddress: '127.0.0.1', path: '/path' })
+    client.send('text')
+    client.send(Buffer.from('binary'))
+    client.send('')
+    expect(await messages.take(3)).toEqual(['text', Buffer.from('binary'), ''])
+    await client.delivered()
+    client.close(4_000, 'bye')
+    expect(await closed.next()).toEqual({ code: 4_000, reason: '', wasClean: true })
+    await until(() => server.clients.size === 0)
+  })
+
+  it('a name is checked against the certificate, and https: is another word for it', async () => {
+    const { port } = await startServer(echo)
+    const connection = await openClient(`https://localhost:${port}/`)
+    await connection.delivered()
+    await expect(connect(`wss://127.0.0.1:${port}`, { tls: { ca, servername: 'elsewhere.example' } })).rejects.toThrow(
+      expect.objectContaining({ code: 'ERR_TLS_CERT_ALTNAME_INVALID' }),
+    )
+  })
+
+  it('a certificate that nobody vouches for is refused, with the reason of the system', async () => {
+    const { url, expectEcho } = await startEcho()
+    await expect(connect(url)).rejects.toMatchObject({
+      code: expect.stringMatching(/^(DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT_IN_CHAIN)$/),
+    })
+    await expect(connect(url, { tls: { ca: makeCertificate().cert } })).rejects.toBeInstanceOf(Error)
+    await expectEcho()
+  })
+
+  it('bytes of all values and sizes arrive, both ways at once', async () => {
+    const limits = { maxMessageBytes: 32_000_000, maxBufferedBytes: 64_000_000 }
+    const { url } = await startServer({ ...echo, ...limits })
+    const answers = new Queue<Message>()
+    const client = await openClient(url, { ...limits, message: (_, data) => answers.push(data) })
+    const sent = [0, 1, 16_383, 16_384, 16_385, 262_144, 262_145, 1_000_000, 10_000_000].map((size) => {
+      const bytes = Buffer.allocUnsafe(size)
+      for (let at = 0; at < size; at++) bytes[at] = (at * 7) >> (at % 5)
+      return bytes
+    })
+    for (const bytes of sent) expect(client.send(bytes)).toBe(true)
+    for (const bytes of sent) expect(((await answers.next()) as Buffer).equals(bytes)).toBe(true)
+  })
+
+  it('a broadcast reaches all, and is whole for each', async () => {
+    const { server, port } = await startServer(echo)
+    const raws: RawClient[] = []
+    while (raws.length < 10) raws.push(await RawClient.open({ port, ca }))
+    const large = 'large '.repeat(50_000)
+    for (const message of ['small', large, 'small again']) {
+      expect(server.broadcast(message)).toEqual({ sent: 10, dropped: 0 })
+    }
+    for (const raw of raws) {
+      expect(await raw.readText()).toBe('small')
+      expect((await raw.readText()) === large).toBe(true)
+      expect(await raw.readText()).toBe('small again')
+    }
+  })
+
+  it('a request that comes in many records, and a frame in the same record as its end, are taken', async () => {
+    const { port } = await startServer(echo)
+    const raw = await RawClient.connect({ port, ca })
+    const bytes = Buffer.concat([Buffer.from(upgradeRequest()), text('hello')])
+    for (let at = 0; at < bytes.length; at += 40) {
+      raw.send(bytes.subarray(at, at + 40))
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    expect((await raw.readHead()).status).toBe(101)
+    expect(await raw.readText()).toBe('hello')
+  })
+
+  it('plain https requests are answered', async () => {
+    const { port } = await startServer({ ...echo, respond: (request) => ({ body: `secure: ${request.secure}` }) })
+    const body = await new Promise<string>((resolve, reject) => {
+      const request = getHttps({ port, host: '127.0.0.1', servername: 'localhost', ca, agent: false }, (response) => {
+        response.setEncoding('utf8').on('data', resolve)
+      })
+      request.on('error', reject)
+    })
+    expect(body).toBe('secure: true')
+  })
+
+  it('options of node:tls are passed on', async () => {
+    const { port } = await startServer({ ...echo, tls: { ...certificate, minVersion: 'TLSv1.3' } })
+    const old = connectTls({ port, host: '127.0.0.1', ca, servername: 'localhost', maxVersion: 'TLSv1.2' })
+    onTestFinished(() => void old.destroy())
+    const [error] = await once(old, 'error')
+    expect(error).toBeInstanceOf(Error)
+    const raw = await RawClient.open({ port, ca })
+    raw.send(text('hello'))
+    expect(await raw.readText()).toBe('hello')
+  })
+
+  it('a key that is none rejects listen', async () => {
+    const server = new WebSocketServer({ tls: { key: 'no key', cert: 'no certificate' } })
+    closeBehindTest(server)
+    await expect(server.listen()).rejects.toBeInstanceOf(Error)
+    expect(server.port).toBeNull()
+  })
+})
+
+/** A server that echoes, and shows that it still does. */
+async function startEcho(options: WebSocketServerOptions = {}): Promise<{
+  server: WebSocketServer
+  port: number
+  url: string
+  expectEcho(): Promise<void>
+}> {
+  const started = await startServer({ ...echo, ...options })
+  return {
+    ...started,
+    async expectEcho() {
+      const raw = await RawClient.open({ port: started.port, ca })
+      raw.send(text('hello'))
+      expect(await raw.readText()).toBe('hello')
+      await raw.leave(1000)
+    },
+  }
+}
+
+describe('what is no TLS', () => {
+  it.each<[string, string | Uint8Array]>([
+    ['a plain HTTP request', plainRequest()],
+    ['a plain request for a WebSocket', upgradeRequest()],
+    ['garbage', Buffer.alloc(5_000, 0xff)],
+    ['half a record', Uint8Array.of(0x16, 3, 1, 2, 0, 1)],
+    ['an old handshake', Buffer.concat([Uint8Array.of(0x80, 0x2e, 1, 0, 2), Buffer.alloc(41)])],
+  ])('harms nobody: %s', async (_, bytes) => {
+    const { port, expectEcho } = await startEcho({ handshakeTimeoutMs: 50 })
+    const raw = await RawClient.connect({ port })
+    raw.send(bytes)
+    // Nobody speaks HTTP here that could be answered.
+    expect(String(await raw.readToEnd())).not.toContain('HTTP')
+    await expectEcho()
+  })
+
+  it('is cut after handshakeTimeoutMs when nothing comes at all', async () => {
+    const { port, expectEcho } = await startEcho({ handshakeTimeoutMs: 50 })
+    const raw = await RawClient.connect({ port })
+    await raw.ended()
+    await expectEcho()
+  })
+
+  it('a reset in the middle of the TLS handshake harms nobody', async () => {
+    const { port, expectEcho } = await startEcho()
+    for (let round = 0; round < 5; round++) {
+      const raw = await RawClient.connect({ port })
+      raw.send(Uint8Array.of(0x16, 3, 1))
+      raw.reset()
+    }
+    await expectEcho()
+  })
+
+  it('a wss client on a ws port gets an error, and the server goes on', async () => {
+    const { port } = await startServer({ ...echo, tls: undefined, handshakeTimeoutMs: 100 })
+    await expect(connect(`wss://127.0.0.1:${port}`, { tls: { ca } })).rejects.toBeInstanceOf(Error)
+    const raw = await RawClient.open({ port })
+    raw.send(text('hello'))
+    expect(await raw.readText()).toBe('hello')
+  })
+})
+
+describe('backpressure over wss', () => {
+  it('holds back a peer that does not read, delivers all of it when it does, and says drain', async () => {
+    const size = 1_000_000
+    const count = 24
+    const drained = new Queue<number>()
+    const { server, port } = await startServer({
+      ...echo,
+      maxBufferedBytes: 2 * size * count,
+      drain: (client) => drained.push(client.bufferedBytes),
+    })
+    const raw = await RawClient.open({ port, ca })
+    raw.stopReading()
+    const client = await firstClient(server)
+    for (let index = 0; index < count; index++) client.send(Buffer.alloc(size, index))
+    expect(client.bufferedBytes).toBeGreaterThan(size)
+    const flushed = client.flushed()
+    raw.startReading()
+    for (let index = 0; index < count; index++) {
+      expect((await raw.readFrame()).payload.equals(Buffer.alloc(size, index))).toBe(true)
+    }
+    await flushed
+    expect(await drained.next()).toBe(0)
+  })
+
+  it('close() behind much that is unread waits for it', async () => {
+    const { server, port } = await startServer({ ...echo, maxBufferedBytes: 64_000_000, closeTimeoutMs: 60_000 })
+    const raw = await RawClient.open({ port, ca })
+    raw.stopReading()
+    const client = await firstClient(server)
+    client.send(Buffer.alloc(20_000_000, 'all'))
+    const closing = server.close()
+    raw.startReading()
+    expect((await raw.readFrame()).payload.equals(Buffer.alloc(20_000_000, 'all'))).toBe(true)
+    expect(closeOf(await raw.readFrame()).code).toBe(1001)
+    await raw.leave(1001)
+    await closing
+  })
+})
+
+it('a server of ours attached to a node:https server with its own certificate speaks wss', async () => {
+  const own = makeCertificate()
+  const httpsServer = createHttpsServer(own, (_, response) => void response.end('page'))
+  httpsServer.listen(0, '127.0.0.1')
+  await once(httpsServer, 'listening')
+  onTestFinished(() => {
+    httpsServer.closeAllConnections()
+    httpsServer.close()
+  })
+  const server = new WebSocketServer({ message: (client, data) => void client.send(data) })
+  closeBehindTest(server)
+  server.attach(httpsServer, { path: '/socket' })
+  const url = `wss://127.0.0.1:${portOf(httpsServer)}/socket`
+  const messages = new Queue<Message>()
+  const client = await openClient(url, { tls: { ca: own.cert }, message: (_, data) => messages.push(data) })
+  const large = Buffer.alloc(1_000_000, 'large')
+  client.send(large)
+  expect(((await messages.next()) as Buffer).equals(large)).toBe(true)
 })

@@ -102,8 +102,10 @@ export function closeOf({ opcode, payload }: RawFrame): { code: number; reason: 
 export interface RawHead {
   readonly status: number
   readonly text: string
-  /** In lower case. */
+  /** In lower case; of several lines of one name the last. */
   readonly headers: ReadonlyMap<string, string>
+  /** The header lines as they came. */
+  readonly lines: readonly string[]
 }
 
 export interface RawClientOptions {
@@ -328,8 +330,8 @@ function parseHead(head: string): RawHead {
   const [line = '', ...fields] = head.split('\r\n')
   const headers = new Map<string, string>()
   for (const field of fields) {
-    const colon = field.indexOf(': ')
-    headers.set(field.slice(0, colon).toLowerCase(), field.slice(colon + 2))
+    const colon = field.indexOf(':')
+    headers.set(field.slice(0, colon).toLowerCase(), field.slice(colon + 1).trim())
   }
-  return { status: Number(line.split(' ')[1]), text: line, headers }
+  return { status: Number(line.split(' ')[1]), text: line, headers, lines: fields }
 }
