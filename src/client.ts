@@ -1,11 +1,12 @@
 import { connect as connectTcp, isIP, type Socket } from 'node:net'
 import { type ConnectionOptions, connect as connectTls } from 'node:tls'
 import { normalizeAddress } from './admission.ts'
-import { type ConnectionHandlers, type ConnectionOwner, randomId, WebSocketConnection } from './connection.ts'
+import { type ConnectionHandlers, type ConnectionOwner, WebSocketConnection } from './connection.ts'
 import { HandshakeError, UsageError } from './errors.ts'
 import { reportError } from './handlers.ts'
 import { type ClientRequest, checkResponse, formatRequest, randomKey } from './handshake.ts'
 import { HeadReader, parseResponseHead, type ResponseHead } from './http-head.ts'
+import { randomId } from './ids.ts'
 import {
   CONNECTION_DEFAULTS,
   type ConnectionLimits,

@@ -1,12 +1,10 @@
-import { randomFillSync } from 'node:crypto'
-import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { Backlog, SLICE_BYTES } from './backlog.ts'
-import { batch, type Run } from './batch.ts'
+import { batch } from './batch.ts'
 import { CloseCode } from './constants.ts'
 import { type ProtocolError, UsageError, WebSocketError } from './errors.ts'
 import { callHandler, isPromise } from './handlers.ts'
 import { Inbox, type Message } from './inbox.ts'
+import { Output, UNFLUSHED_BYTES } from './output.ts'
 import { PingLedger } from './pings.ts'
 import { type CloseEvent, type ProtocolOptions, type ProtocolState, WebSocketProtocol } from './protocol.ts'
 import { adopt } from './socket-peer.ts'
@@ -74,15 +72,8 @@ const Hold = { USER: 1, INBOX: 2, OUTPUT: 4 } as const
 
 /** A peer that leaves this much of its answers unread is not read either. */
 const UNREAD_BYTES = 1_048_576
-/** Below this `bufferedBytes` may count what is only waiting for the end of the tick. */
-const UNFLUSHED_BYTES = 16_384
-
-/** Output that is on its way over TLS is no sign of a peer that does not read, up to this. */
-const UNDER_WAY_BYTES = 131_072
 /** A slow peer shows progress in steps of the kernel's send buffer, a megabyte and more: it gets this many times as long. */
 const BACKLOG_PATIENCE = 4
-
-const NOTHING: Buffer = Buffer.alloc(0)
 
 /**
  * One WebSocket connection: a client of a server, or what `connect` gives. It joins the protocol to a socket, and adds
@@ -101,17 +92,13 @@ export class WebSocketConnection<UserData = unknown> {
   readonly remoteAddress: string
   /** Round-trip time of the last ping that was answered, in milliseconds; undefined before the first. */
   latencyMs: number | undefined = undefined
-  /** @internal What waits in the batch. */
-  pendingRun: Run | null = null
 
   readonly #socket: Duplex
-  readonly #transport: Transport
+  readonly #output: Output
   readonly #owner: ConnectionOwner<UserData>
   readonly #protocol: WebSocketProtocol
   /** Set while messages cannot be handed on at once. */
   #inbox: Inbox | undefined = undefined
-  /** Set while the socket has not taken all output. */
-  #backlog: Backlog | undefined = undefined
   #pings: PingLedger | undefined = undefined
   /** Bits of `Hold`. */
   #holds = 0
@@ -126,7 +113,7 @@ export class WebSocketConnection<UserData = unknown> {
     this.subprotocol = init.subprotocol
     this.remoteAddress = init.remoteAddress
     this.#socket = init.socket
-    this.#transport = transportOf(init.socket)
+    this.#output = new Output(init.socket, this)
     this.#owner = init.owner
     this.#protocol = new WebSocketProtocol(init.owner.settings, this)
   }
@@ -143,13 +130,8 @@ export class WebSocketConnection<UserData = unknown> {
    * wait for the end of the tick; from there on it is not 0 before `drain` has been called.
    */
   get bufferedBytes(): number {
-    if (batch.pendingBytes(this) >= UNFLUSHED_BYTES) batch.flushMember(this)
-    return this.#unsentBytes()
-  }
-
-  #unsentBytes(): number {
-    const waiting = this.#backlog === undefined ? 0 : this.#backlog.bytes
-    return batch.pendingBytes(this) + waiting + this.#socket.writableLength
+    if (this.#output.unsentBytes >= UNFLUSHED_BYTES) this.#output.flush()
+    return this.#output.unsentBytes
   }
 
   // ── sending ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -184,17 +166,18 @@ export class WebSocketConnection<UserData = unknown> {
   /** Whether this may be buffered as well; if not, the policy for slow consumers has been applied. */
   #hasRoom(data: string | Uint8Array): boolean {
     // While the socket takes everything, what waits is bounded by the batch.
-    if (this.#backlog === undefined && data.length <= UNFLUSHED_BYTES) return true
+    const output = this.#output
+    if (!output.congested && data.length <= UNFLUSHED_BYTES) return true
     const { maxBufferedBytes, slowConsumer } = this.#owner.settings
     // To count the bytes of a text takes as long as to encode it, and three for each unit mostly fit as well.
     const most = typeof data === 'string' ? data.length * 3 : data.length
-    if (this.#unsentBytes() + most <= maxBufferedBytes) return true
+    if (output.unsentBytes + most <= maxBufferedBytes) return true
     const size = typeof data === 'string' ? Buffer.byteLength(data) : data.length
-    batch.flushMember(this)
-    const unsent = this.#unsentBytes()
+    output.flush()
+    const unsent = output.unsentBytes
     // A message of any size may go to a peer that keeps up: what bounds it is the sender.
     if (unsent === 0 || unsent + size <= maxBufferedBytes) return true
-    if (this.#backlog !== undefined) this.#backlog.noticed = true
+    output.notice()
     if (slowConsumer === 'close') {
       // Closing means that nothing follows the gap.
       this.#protocol.fail(CloseCode.TRY_AGAIN_LATER, 'the client reads too slowly')
@@ -208,8 +191,8 @@ export class WebSocketConnection<UserData = unknown> {
    * @throws WebSocketError `ERR_CONNECTION_CLOSED` when the connection ends before.
    */
   async flushed(): Promise<void> {
-    batch.flushMember(this)
-    if (this.#backlog !== undefined) return this.#backlog.wait()
+    this.#output.flush()
+    if (this.#output.congested) return this.#output.wait()
     if (!this.#socket.writable) throw closedError()
   }
 
@@ -347,9 +330,7 @@ export class WebSocketConnection<UserData = unknown> {
   socketClosed(): void {
     if (this.#protocol.state === 'closed') return
     const event = this.#protocol.receiveEnd()
-    this.#backlog?.settle(closedError())
-    this.#backlog = undefined
-    this.pendingRun = null
+    this.#output.close(closedError)
     this.#pings?.fail()
     this.#owner.connectionEnded(this)
     const inbox = this.#inbox
@@ -371,10 +352,10 @@ export class WebSocketConnection<UserData = unknown> {
       return
     }
     // A peer that we do not read cannot give a sign of life, unless it is one of those that do not read us.
-    const unread = (this.#holds & (Hold.USER | Hold.INBOX)) !== 0 && this.#backlog === undefined
+    const unread = (this.#holds & (Hold.USER | Hold.INBOX)) !== 0 && !this.#output.congested
     if (pingTicks === 0 || unread) this.#ticks = 0
     else if (this.#ticks === pingTicks) this.#ping()
-    else if (this.#ticks > (pingTicks + pongTicks) * (this.#backlog === undefined ? 1 : BACKLOG_PATIENCE)) {
+    else if (this.#ticks > (pingTicks + pongTicks) * (this.#output.congested ? BACKLOG_PATIENCE : 1)) {
       this.#protocol.abandon('the peer did not answer a ping')
       this.terminate()
     }
@@ -407,130 +388,72 @@ export class WebSocketConnection<UserData = unknown> {
   /** @internal The protocol is through: TCP ends behind what is still to be sent. */
   onEnd(): void {
     this.#ticks = 0
-    batch.flushMember(this)
-    if (this.#backlog === undefined) this.#socket.end()
+    this.#output.end()
     this.#releaseAll()
   }
 
   /** @internal */
   flushNow(): boolean {
-    batch.flushMember(this)
-    // A socket that finishes later never has nothing to send, here and now; what counts is that it gets ahead.
-    return this.#backlog === undefined || (this.#transport !== 'tcp' && this.#unsentBytes() <= UNDER_WAY_BYTES)
+    return this.#output.flush()
   }
 
   /** @internal */
   get area(): Buffer {
-    return batch.area
+    return this.#output.area
   }
 
   /** @internal */
   reserve(size: number): number {
-    return batch.reserve(this, size)
+    return this.#output.reserve(size)
   }
 
   /** @internal */
   commit(end: number): void {
-    batch.commit(end)
+    this.#output.commit(end)
   }
 
   /** @internal */
   append(bytes: Buffer): void {
-    batch.append(this, bytes)
+    this.#output.append(bytes)
   }
 
-  /** @internal */
-  transmit(bytes: Buffer): boolean {
-    const socket = this.#socket
-    if (this.#backlog !== undefined || this.#transport !== 'tcp' || bytes.length > SLICE_BYTES)
-      return this.transmitParts([bytes])
-    if (!socket.writable) return this.#refuseOutput()
-    socket.write(bytes)
-    if (socket.writableLength === 0) {
-      this.#protocol.outputFlushed()
-      return true
-    }
-    this.#backlog = new Backlog()
-    this.#awaitWritten()
-    this.#checkUnread()
-    return false
-  }
-
-  /** @internal */
-  transmitParts(parts: readonly Buffer[]): boolean {
-    if (!this.#socket.writable) return this.#refuseOutput()
-    const isIdle = this.#backlog === undefined
-    this.#backlog ??= new Backlog()
-    for (const part of parts) this.#backlog.push(part)
-    if (isIdle && this.#transport === 'stream') {
-      // Somebody's stream may call back from within a write, and find us in the middle of something.
-      process.nextTick(() => this.#written(null))
-    } else if (isIdle && this.#writeSlices(this.#backlog)) {
-      this.#backlog = undefined
-      this.#protocol.outputFlushed()
-      return true
-    }
-    this.#checkUnread()
-    return false
-  }
-
-  /** The peer has ended TCP, and `close` is about to come: nothing is accepted any more. */
-  #refuseOutput(): true {
-    this.#protocol.abandon()
-    return true
-  }
-
-  // ── backlog ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-  /** Gives the socket slices as long as it takes them at once; true when all of them are gone. */
-  #writeSlices(backlog: Backlog): boolean {
-    const socket = this.#socket
-    while (backlog.bytes > 0) {
-      socket.cork()
-      for (const part of backlog.takeSlice()) socket.write(part)
-      if (this.#transport !== 'tcp') this.#awaitWritten()
-      socket.uncork()
-      if (this.#transport !== 'tcp') return false
-      if (socket.writableLength === 0) continue
-      this.#awaitWritten()
-      return false
-    }
-    return true
-  }
-
-  /** An empty write behind those under way tells when they are through; most writes need no callback. */
-  #awaitWritten(): void {
-    this.#socket.write(NOTHING, (error) => this.#written(error))
-  }
-
-  /** The socket has handed over what it was given. */
-  #written(error: Error | null | undefined): void {
-    const backlog = this.#backlog
-    if (backlog === undefined || error) return
-    // A peer that takes what it is sent is alive.
-    if (this.state === 'open') this.#ticks = 0
-    if (!this.#writeSlices(backlog)) {
-      if (this.#unsentBytes() <= this.#unreadMark()) this.#release(Hold.OUTPUT)
-      return
-    }
-    this.#backlog = undefined
-    this.#protocol.outputFlushed()
-    backlog.settle()
-    this.#release(Hold.OUTPUT)
-    if (this.state === 'draining') this.#socket.end()
-    else if (backlog.noticed) this.#tellDrain()
-  }
-
-  #checkUnread(): void {
-    const unsent = this.#unsentBytes()
-    if (unsent >= UNFLUSHED_BYTES && this.#backlog !== undefined) this.#backlog.noticed = true
-    // Only one end may wait for the other, or both would for ever.
-    if (unsent > this.#unreadMark() && this.#owner.settings.role === 'server') this.#hold(Hold.OUTPUT)
-  }
-
-  /** A peer is held back well before its own unread answers would make a slow consumer of it. */
-  #unreadMark(): number {
+  /** @internal A peer is held back well before its own unread answers would make a slow consumer of it. */
+  get unreadMark(): number {
     return Math.min(UNREAD_BYTES, this.#owner.settings.maxBufferedBytes / 2)
+  }
+
+  /** @internal Only one end may wait for the other, or both would for ever. */
+  outputUnread(): void {
+    if (this.#owner.settings.role === 'server') this.#hold(Hold.OUTPUT)
+  }
+
+  /** @internal */
+  outputRead(): void {
+    this.#release(Hold.OUTPUT)
+  }
+
+  /** @internal A peer that takes what it is sent is alive. */
+  outputProgressed(): void {
+    if (this.state === 'open') this.#ticks = 0
+  }
+
+  /** @internal */
+  outputFlushed(): void {
+    this.#protocol.outputFlushed()
+  }
+
+  /** @internal */
+  outputDrained(): void {
+    if (this.state === 'draining') return
+    callHandler(
+      () => this.#owner.handlers.drain?.(this),
+      (error) => this.#handlerFailed(error),
+    )
+  }
+
+  /** @internal The peer has ended TCP, and `close` is about to come: nothing is accepted any more. */
+  outputRefused(): void {
+    this.#protocol.abandon()
   }
 
   // ── holding the peer back ─────────────────────────────────────────────────────────────────────────────────────────
@@ -629,38 +552,6 @@ export class WebSocketConnection<UserData = unknown> {
       (error) => this.#owner.report(error, this),
     )
   }
-
-  #tellDrain(): void {
-    callHandler(
-      () => this.#owner.handlers.drain?.(this),
-      (error) => this.#handlerFailed(error),
-    )
-  }
-}
-
-/**
- * What the socket is. Plain TCP: the kernel has everything as soon as `writableLength` is 0, and the memory is free. TLS
- * finishes later. A stream of somebody's does what it likes.
- */
-type Transport = 'tcp' | 'tls' | 'stream'
-
-function transportOf(socket: Duplex): Transport {
-  if (!(socket instanceof Socket)) return 'stream'
-  return 'encrypted' in socket ? 'tls' : 'tcp'
-}
-
-const ID_BYTES = 16
-const idPool = Buffer.allocUnsafeSlow(ID_BYTES * 256)
-let idPoolAt = idPool.length
-
-/** A fresh id for a connection: 128 random bits as 32 hexadecimal digits. */
-export function randomId(): string {
-  if (idPoolAt === idPool.length) {
-    randomFillSync(idPool)
-    idPoolAt = 0
-  }
-  idPoolAt += ID_BYTES
-  return idPool.toString('hex', idPoolAt - ID_BYTES, idPoolAt)
 }
 
 /** A string that was cut out of a longer one holds on to it, unless it is too short for that to be worth while. */

@@ -7,7 +7,6 @@ import {
   type ConnectionOwner,
   type ConnectionSettings,
   type Data,
-  randomId,
   toBytes,
   WebSocketConnection,
 } from './connection.ts'
@@ -16,6 +15,7 @@ import { UsageError } from './errors.ts'
 import { encodeFrame } from './framing.ts'
 import { reportError } from './handlers.ts'
 import type { HttpRequest } from './handshake.ts'
+import { randomId } from './ids.ts'
 import { isLoopbackHost, type Listening, listen } from './listen.ts'
 import {
   CONNECTION_DEFAULTS,

@@ -6,7 +6,8 @@ import type { BrowserContext, Locator, Page } from 'playwright-core'
 import { afterAll, describe, expect, it, onTestFinished } from 'vitest'
 import { makeCertificate } from '../support/certificate.ts'
 import { describeInChromium, inPage, keepRecords, type NewProfile } from '../support/chromium.ts'
-import { addressOf, freePort, isFree, type Program, startMain } from '../support/program.ts'
+import { freePort, isFree } from '../support/ports.ts'
+import { addressOf, type Program, startMain } from '../support/program.ts'
 
 /*
  * The main job from end to end: the command as `npm start` runs it, and its page as people see and use it.
@@ -32,9 +33,9 @@ class Tab {
   }
 
   /** Waits until the page says that this is the state; then says what it adds to it. */
-  async state(title: string): Promise<string> {
+  async state(title: string): Promise<string | null> {
     await this.page.locator('#state').getByText(title, { exact: true }).waitFor()
-    return this.explanation.innerText()
+    return this.explanation.textContent()
   }
 
   button(name: string): Locator {
@@ -43,7 +44,8 @@ class Tab {
 
   /** Waits for a message or an event with these words in it, and says all of it. */
   async item(words: string | RegExp): Promise<string> {
-    return (await this.items.filter({ hasText: words }).first().innerText()).replaceAll(/\s+/g, ' ')
+    const item = this.items.filter({ hasText: words }).first()
+    return (await item.locator(':scope:not(:has(*)), .who, time, .text').allTextContents()).join(' ')
   }
 
   /** Waits for the answer to a message of this tab. */
@@ -121,7 +123,7 @@ function connectionTests(newProfile: NewProfile, scheme: string, tlsArguments: r
     const two = await openTab(context, address)
     expect(await two.state('Connected')).toBe('You are tab 2. 1 other is connected.')
     await one.item('Tab 2 joined')
-    expect(await one.explanation.innerText()).toBe('You are tab 1. 1 other is connected.')
+    expect(await one.explanation.textContent()).toBe('You are tab 1. 1 other is connected.')
 
     await one.message.fill('From one')
     await one.button('Broadcast').click()
@@ -141,7 +143,7 @@ function connectionTests(newProfile: NewProfile, scheme: string, tlsArguments: r
     await two.page.close()
     await one.item('Tab 2 left')
     await app.line(/tab 2 +left \(1001\)/)
-    expect(await one.explanation.innerText()).toBe('You are tab 1. Nobody else is connected.')
+    expect(await one.explanation.textContent()).toBe('You are tab 1. Nobody else is connected.')
   })
 
   it('stops on SIGINT: the page is told, the port is free at once, exit 0', async () => {

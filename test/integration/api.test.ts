@@ -327,6 +327,11 @@ describe('broadcast', () => {
     expect(await newApi().broadcast({ message: 'all' })).toStrictEqual({ ...NOT_RUNNING, sent: 0, dropped: 0 })
   })
 
+  it.each([undefined, null, 'all'])('says how to call it, given %j', async (given) => {
+    const { api } = await startApi()
+    expect((await api.broadcast(given as never)).message).toBe('Call broadcast({ message }).')
+  })
+
   it.each([undefined, null, 'all', {}, { message: undefined }, { message: null }, { message: 1 }, { message: [1] }])(
     'fails for %j',
     async (given) => {
@@ -466,6 +471,11 @@ describe('send', () => {
       client.socket.destroy()
     },
   )
+
+  it.each([undefined, null, 'hello'])('says how to call it, given %j', async (given) => {
+    const { api } = await startApi()
+    expect((await api.send(given as never)).message).toBe('Call send({ clientId, message }).')
+  })
 
   it.each<[string, unknown]>([
     ['nothing', undefined],

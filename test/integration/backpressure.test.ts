@@ -228,6 +228,54 @@ describe.each(SCHEMES)("slowConsumer 'drop' over %s", (scheme) => {
   })
 })
 
+describe.each(SCHEMES)('many bytes for a slow peer over %s', (scheme) => {
+  const count = 2_000
+
+  /** Reads them all, with a rest now and then. */
+  async function readAll(raw: RawClient): Promise<void> {
+    for (let index = 0; index < count; index++) {
+      if (index % 100 === 0) {
+        raw.stopReading()
+        await nextTurn()
+        raw.startReading()
+      }
+      expect(expectNumbered(await raw.readFrame())).toBe(index)
+    }
+  }
+
+  it('are pumped by send and drain, with no more than maxBufferedBytes here', async () => {
+    let next = 0
+    let most = 0
+    const pump = (client: WebSocketConnection): void => {
+      while (next < count && client.send(numbered(next))) next++
+      most = Math.max(most, client.bufferedBytes)
+    }
+    const { port } = await startServer({
+      ...tlsOf(scheme),
+      maxBufferedBytes: MIB,
+      slowConsumer: 'drop',
+      open: pump,
+      drain: pump,
+    })
+    const raw = await RawClient.open({ port, ca: caOf(scheme) })
+    await readAll(raw)
+    expect(next).toBe(count)
+    expect(most).toBeLessThanOrEqual(MIB)
+  })
+
+  it('are pumped by send and flushed', async () => {
+    const { server, port } = await startServer({ ...tlsOf(scheme), maxBufferedBytes: MIB })
+    const raw = await RawClient.open({ port, ca: caOf(scheme) })
+    const client = await firstClient(server)
+    const reading = readAll(raw)
+    for (let index = 0; index < count; index++) {
+      expect(client.send(numbered(index))).toBe(true)
+      if (index % 10 === 9) await client.flushed()
+    }
+    await reading
+  })
+})
+
 describe.each(SCHEMES)('a client that sends without reading, over %s', (scheme) => {
   it('is held back; memory stays bounded, nothing is lost, and it is no slow consumer', async () => {
     const size = 4_000
@@ -442,6 +490,25 @@ describe('pause and resume', () => {
     expect((await raw.readFrame()).opcode).toBe(10)
     await until(() => received.length === 4)
     expect(received).toEqual(['1', 'pause', '2', 'half whole'])
+  })
+
+  it('may hide the end of a peer; it is told behind resume', async () => {
+    const events = new Queue<unknown>()
+    const { server, port } = await startServer({
+      message: (_, data) => events.push(data),
+      close: (_, { code }) => events.push(code),
+    })
+    const raw = await RawClient.open({ port })
+    const client = await firstClient(server)
+    client.pause()
+    await nextTurn()
+    raw.send(text('last words'))
+    raw.end()
+    await nextTurn()
+    await nextTurn()
+    expect(events.all).toEqual([])
+    client.resume()
+    expect(await events.take(2)).toEqual(['last words', 1006])
   })
 
   it('do not keep from sending', async () => {

@@ -355,6 +355,83 @@ describe('a closing handshake in the client role', () => {
   })
 })
 
+describe('a handler that ends its client', () => {
+  it.each(['sync', 'async'] as const)('in open (%s): the peer is let in and told goodbye', async (manner) => {
+    const received: unknown[] = []
+    const { port, ended, errors } = await startWatched({
+      open: (client) => {
+        client.send('sorry')
+        client.close(1008, 'not you')
+        return manner === 'async' ? Promise.resolve() : undefined
+      },
+      message: (_, data) => void received.push(data),
+    })
+    const raw = await RawClient.connect({ port })
+    raw.send(upgradeRequest(), closeFrame(1000), text('behind it nothing counts'))
+    expect((await raw.readHead()).status).toBe(101)
+    expect(await raw.readText()).toBe('sorry')
+    expect(closeOf(await raw.readFrame())).toEqual({ code: 1008, reason: 'not you' })
+    raw.end()
+    expect(await ended.next()).toMatchObject({ wasClean: true })
+    expect([received, errors.all]).toEqual([[], []])
+  })
+
+  it('in open, by terminate: nothing is delivered', async () => {
+    const received: unknown[] = []
+    const { port, ended, opened } = await startWatched({
+      open: (client) => client.terminate(),
+      message: (_, data) => void received.push(data),
+    })
+    const raw = await RawClient.connect({ port })
+    raw.send(upgradeRequest(), text('hello'))
+    await raw.ended()
+    expect(await ended.next()).toMatchObject({ code: 1006, wasClean: false })
+    expect([received, opened]).toEqual([[], ['/']])
+  })
+
+  it('in message, by terminate: what came in the same chunk is not delivered', async () => {
+    const received: unknown[] = []
+    const { port, ended } = await startWatched({
+      message: (client, data) => {
+        received.push(data)
+        client.send('too late')
+        client.terminate()
+        expect([client.send('too late'), client.ping(), client.bufferedBytes >= 0]).toEqual([false, false, true])
+      },
+    })
+    const raw = await RawClient.open({ port })
+    raw.send(text('1'), text('2'), frame(9), closeFrame(1000))
+    await raw.ended()
+    expect(await ended.next()).toMatchObject({ code: 1006, wasClean: false })
+    expect(received).toEqual(['1'])
+    // Cut is cut: nothing is sent that had not left yet.
+    expect(raw.pending).toHaveLength(0)
+  })
+
+  it('and that ends another one, or all of them', async () => {
+    const { server, port, ended, errors } = await startWatched({
+      message: () => {
+        for (const client of server.clients.values()) client.path === '/cut' ? client.terminate() : client.close(1000)
+      },
+    })
+    const raws = []
+    for (const target of ['/1', '/cut', '/2', '/3']) raws.push(await RawClient.open({ port, target }))
+    raws[0]!.send(text('now'))
+    for (const [index, raw] of raws.entries()) {
+      if (index === 1) await raw.ended()
+      else await raw.leave(1000)
+    }
+    const events = await ended.take(4)
+    expect(events.map(({ path, wasClean }) => `${path} ${wasClean}`).sort()).toEqual([
+      '/1 true',
+      '/2 true',
+      '/3 true',
+      '/cut false',
+    ])
+    expect(errors.all).toEqual([])
+  })
+})
+
 describe('a peer that goes without a word', () => {
   it('half-closed: is gone at once, without an answer to wait for', async () => {
     const { port, ended, expectAlive } = await startWatched({ closeTimeoutMs: 60_000 })

@@ -1,6 +1,4 @@
-import { once } from 'node:events'
-import { createServer as createTcpServer, type Server } from 'node:net'
-import { describe, expect, it, onTestFinished } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import {
   connect,
   type Refusal,
@@ -9,49 +7,21 @@ import {
   WebSocketServer,
   type WebSocketServerOptions,
 } from '../../src/index.ts'
+import { holdPort, releasePort, whyNotListen } from '../support/ports.ts'
 import { Queue } from '../support/queue.ts'
 import { RawClient, text, upgradeRequest } from '../support/raw-client.ts'
 import { certificate, closeBehindTest, firstClient, portOf, startServer, until } from '../support/servers.ts'
 
-async function listenOn(port: number, host: string): Promise<Server> {
-  const server = createTcpServer((socket) => socket.destroy())
-  server.listen({ port, host })
-  await once(server, 'listening')
-  onTestFinished(() => void server.close())
-  return server
-}
-
-async function closeServer(server: Server): Promise<void> {
-  server.close()
-  await once(server, 'close')
-}
-
-const hasIPv6 = await (async () => {
-  const server = createTcpServer()
-  try {
-    server.listen({ port: 0, host: '::1' })
-    await once(server, 'listening')
-    await closeServer(server)
-    return true
-  } catch {
-    return false
-  }
-})()
+const hasIPv6 = (await whyNotListen(0, '::1')) === undefined
 
 /** Free ports below those that the system hands out, so that nobody comes in between by chance. */
 async function freePorts(count: number): Promise<number[]> {
   const ports: number[] = []
   while (ports.length < count) {
     const port = 20_000 + Math.floor(Math.random() * 12_000)
-    if (ports.includes(port)) continue
-    try {
-      const servers = [await listenOn(port, '127.0.0.1')]
-      if (hasIPv6) servers.push(await listenOn(port, '::1'))
-      for (const server of servers) await closeServer(server)
-      ports.push(port)
-    } catch {
-      // Taken.
-    }
+    const hosts = hasIPv6 ? ['127.0.0.1', '::1'] : ['127.0.0.1']
+    const reasons = await Promise.all(hosts.map((host) => whyNotListen(port, host)))
+    if (!ports.includes(port) && reasons.every((reason) => reason === undefined)) ports.push(port)
   }
   return ports
 }
@@ -133,11 +103,11 @@ describe('listen', () => {
 
   it('may be tried again when it has failed', async () => {
     const [port] = (await freePorts(1)) as [number]
-    const holder = await listenOn(port, '127.0.0.1')
+    const holder = await holdPort(port, '127.0.0.1')
     const server = new WebSocketServer({ port })
     closeBehindTest(server)
     await expect(server.listen()).rejects.toMatchObject({ code: 'ERR_PORTS_TAKEN' })
-    await closeServer(holder)
+    await releasePort(holder)
     expect((await server.listen()).port).toBe(port)
   })
 
@@ -147,14 +117,14 @@ describe('listen', () => {
     const listening = server.listen()
     await server.close()
     await expect(listening).rejects.toMatchObject({ code: 'ERR_SERVER_STATE' })
-    await listenOn(port, '127.0.0.1')
+    await holdPort(port, '127.0.0.1')
   })
 })
 
 describe('possiblePorts', () => {
   it('gives the first that is free, in their order', async () => {
     const [taken, second, third] = (await freePorts(3)) as [number, number, number]
-    await listenOn(taken, '127.0.0.1')
+    await holdPort(taken, '127.0.0.1')
     const { port } = await startServer({ possiblePorts: [taken, third, second] })
     expect(port).toBe(third)
     const next = await startServer({ possiblePorts: [taken, third, second] })
@@ -163,16 +133,16 @@ describe('possiblePorts', () => {
 
   it.runIf(hasIPv6)('passes over a port of which somebody else holds ::1 alone', async () => {
     const [halfTaken, free] = (await freePorts(2)) as [number, number]
-    await listenOn(halfTaken, '::1')
+    await holdPort(halfTaken, '::1')
     const { port } = await startServer({ possiblePorts: [halfTaken, free] })
     expect(port).toBe(free)
     // And has let go of its other half.
-    await listenOn(halfTaken, '127.0.0.1')
+    await holdPort(halfTaken, '127.0.0.1')
   })
 
   it('may end with any free port', async () => {
     const [taken] = (await freePorts(1)) as [number]
-    await listenOn(taken, '127.0.0.1')
+    await holdPort(taken, '127.0.0.1')
     const { port } = await startServer({ possiblePorts: [taken, 0] })
     expect(port).toBeGreaterThan(0)
     expect(port).not.toBe(taken)
@@ -180,7 +150,7 @@ describe('possiblePorts', () => {
 
   it('rejects with ERR_PORTS_TAKEN and its cause when none is free', async () => {
     const ports = await freePorts(2)
-    for (const port of ports) await listenOn(port, '127.0.0.1')
+    for (const port of ports) await holdPort(port, '127.0.0.1')
     const error = await new WebSocketServer({ possiblePorts: ports }).listen().catch((reason: unknown) => reason)
     expect(error).toBeInstanceOf(WebSocketError)
     expect(error).toMatchObject({ code: 'ERR_PORTS_TAKEN', cause: { code: 'EADDRINUSE' } })
@@ -188,7 +158,7 @@ describe('possiblePorts', () => {
   })
 
   it.runIf(hasIPv6)('rejects also for a single port of which somebody else holds ::1', async () => {
-    const holder = await listenOn(0, '::1')
+    const holder = await holdPort(0, '::1')
     const server = new WebSocketServer({ port: portOf(holder) })
     await expect(server.listen()).rejects.toMatchObject({ code: 'ERR_PORTS_TAKEN', cause: { code: 'EADDRINUSE' } })
   })

@@ -3,7 +3,7 @@ import { createServer, type Server } from 'node:net'
 import { onTestFinished } from 'vitest'
 
 /*
- * Ports that somebody else has.
+ * Ports that somebody else has, and ports that nobody has.
  */
 
 /** Listens on a port as another program would, until it is released or the test ends. */
@@ -32,4 +32,25 @@ export async function whyNotListen(port: number, host: string): Promise<string |
   } catch (error) {
     return (error as NodeJS.ErrnoException).code
   }
+}
+
+/** Whether both loopback addresses can be listened on; a machine may have no IPv6. */
+export async function isFree(port: number): Promise<boolean> {
+  const reasons = [await whyNotListen(port, '127.0.0.1'), await whyNotListen(port, '::1')]
+  return reasons.every((reason) => reason === undefined || reason === 'EADDRNOTAVAIL' || reason === 'EAFNOSUPPORT')
+}
+
+/** Free ports below those that the system hands out, so that nobody comes in between by chance. */
+export async function freePorts(count: number): Promise<number[]> {
+  const ports: number[] = []
+  while (ports.length < count) {
+    const port = 20_000 + Math.floor(Math.random() * 12_000)
+    if (!ports.includes(port) && (await isFree(port))) ports.push(port)
+  }
+  return ports
+}
+
+export async function freePort(): Promise<number> {
+  const [port] = await freePorts(1)
+  return port!
 }

@@ -1,6 +1,5 @@
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { createServer } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { onTestFinished } from 'vitest'
 
@@ -111,35 +110,4 @@ export async function addressOf(program: Program): Promise<URL> {
   return new URL((await program.line(/^/)).replace('Open ', ''))
 }
 
-/** Free ports below those that the system hands out, so that nobody comes in between by chance. */
-export async function freePorts(count: number): Promise<number[]> {
-  const ports: number[] = []
-  while (ports.length < count) {
-    const port = 20_000 + Math.floor(Math.random() * 12_000)
-    if (!ports.includes(port) && (await isFree(port))) ports.push(port)
-  }
-  return ports
-}
-
-export async function freePort(): Promise<number> {
-  const [port] = await freePorts(1)
-  return port!
-}
-
-/** Whether the port can be had on both loopback addresses. */
-export async function isFree(port: number): Promise<boolean> {
-  for (const host of ['127.0.0.1', '::1']) {
-    const server = createServer()
-    try {
-      server.listen({ port, host })
-      await once(server, 'listening')
-    } catch (error) {
-      const { code } = error as NodeJS.ErrnoException
-      if (code !== 'EADDRNOTAVAIL' && code !== 'EAFNOSUPPORT') return false // a machine without IPv6
-      continue
-    }
-    server.close()
-    await once(server, 'close')
-  }
-  return true
-}
+export { freePort, freePorts, isFree } from './ports.ts'
