@@ -5,6 +5,7 @@ import { type ConnectionHandlers, type ConnectionOwner, WebSocketConnection } fr
 import { HandshakeError, UsageError } from './errors.ts'
 import { reportError } from './handlers.ts'
 import { type ClientRequest, checkResponse, formatRequest, randomKey } from './handshake.ts'
+import { mergeFields } from './headers.ts'
 import { HeadReader, parseResponseHead, type ResponseHead } from './http-head.ts'
 import { randomId } from './ids.ts'
 import {
@@ -64,11 +65,10 @@ export async function connect(
     host: target.host,
     key: randomKey(),
     subprotocols: options.subprotocols ?? [],
-    headers: {
-      ...credentials(target),
-      ...(options.origin === undefined ? {} : { Origin: options.origin }),
-      ...options.headers,
-    },
+    headers: mergeFields(
+      { ...credentials(target), ...(options.origin === undefined ? {} : { Origin: options.origin }) },
+      options.headers ?? {},
+    ),
   }
   const text = formatRequest(request)
   const socket = openSocket(target, options.tls)
@@ -89,8 +89,16 @@ function parseUrl(given: string | URL): URL {
 
 function credentials({ username, password }: URL): Record<string, string> {
   if (username === '' && password === '') return {}
-  const pair = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`
+  const pair = `${decodeUserinfo(username)}:${decodeUserinfo(password)}`
   return { Authorization: `Basic ${Buffer.from(pair).toString('base64')}` }
+}
+
+function decodeUserinfo(encoded: string): string {
+  try {
+    return decodeURIComponent(encoded)
+  } catch {
+    throw new UsageError('ERR_URL', 'the user or the password in the URL is not percent-encoded UTF-8')
+  }
 }
 
 function openSocket(url: URL, tls: ConnectionOptions | undefined): Socket {

@@ -533,7 +533,8 @@ export class WebSocketConnection<UserData = unknown> {
       inbox.busy = true
       inbox.busy = this.#deliver(message)
     }
-    if ((inbox.empty || inbox.iterated) && inbox.closeEvent !== undefined) {
+    // Behind the last message, and behind what its handler does with it.
+    if (!inbox.busy && (inbox.empty || inbox.iterated) && inbox.closeEvent !== undefined) {
       const event = inbox.closeEvent
       inbox.closeEvent = undefined
       this.#tellClose(event)

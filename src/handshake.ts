@@ -6,6 +6,7 @@ import {
   type HeaderFields,
   isToken,
   listIncludes,
+  mergeFields,
   parseExtensions,
   parseSubprotocols,
 } from './headers.ts'
@@ -271,19 +272,14 @@ export function formatRefusal(
   return formatAnswer(
     {
       status: error.status,
-      headers: { ...demandedBy(error, headers), ...headers },
+      headers: mergeFields(demandedBy(error), headers),
       body: `${error.message}\n`,
     },
     method,
   )
 }
 
-function demandedBy(error: HandshakeError, given: Readonly<Record<string, string>>): Record<string, string> {
-  const named = new Set(Object.keys(given).map((name) => name.toLowerCase()))
-  return Object.fromEntries(Object.entries(demandedByStatus(error)).filter(([name]) => !named.has(name.toLowerCase())))
-}
-
-function demandedByStatus(error: HandshakeError): Record<string, string> {
+function demandedBy(error: HandshakeError): Record<string, string> {
   switch (error.status) {
     case 401:
       return { 'WWW-Authenticate': 'Bearer' }

@@ -222,6 +222,15 @@ export function formatFields(fields: Iterable<readonly [name: string, value: str
   return text
 }
 
+/** `own` fields and `given` ones; of a name that both have, in whatever case, the given one. */
+export function mergeFields(
+  own: Readonly<Record<string, string>>,
+  given: Readonly<Record<string, string>>,
+): Record<string, string> {
+  const names = new Set(Object.keys(given).map((name) => name.toLowerCase()))
+  return { ...Object.fromEntries(Object.entries(own).filter(([name]) => !names.has(name.toLowerCase()))), ...given }
+}
+
 /** Text of unknown origin, fit for a message: control characters escaped, shortened. */
 export function printable(text: string): string {
   const short = text.length > 100 ? `${text.slice(0, 100)}...` : text

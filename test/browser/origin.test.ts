@@ -1,3 +1,4 @@
+import { fileURLToPath } from 'node:url'
 import type { BrowserContext, BrowserContextOptions, Page } from 'playwright-core'
 import { describe, expect, it } from 'vitest'
 import type { Refusal, StartServerResult, WebSocketServerOptions } from '../../src/index.ts'
@@ -13,6 +14,7 @@ import { certificate, startHttpServer, startServer } from '../support/servers.ts
  */
 
 const TOKEN = 'YOUR_SECURE_KEY'
+const PROGRAM = fileURLToPath(new URL('./program.ts', import.meta.url))
 
 /** All names of this domain are this machine: what an attacker's name server can say as well. */
 const REBINDING = '--host-resolver-rules=MAP evil.example 127.0.0.1, MAP *.evil.example 127.0.0.1'
@@ -67,7 +69,7 @@ interface App {
 async function startApp(options: object = {}): Promise<App> {
   const possiblePorts = await freePorts(2)
   const all = JSON.stringify({ possiblePorts, token: TOKEN, ...options })
-  const program = startScript('test/browser/program.ts', [all], {
+  const program = startScript(PROGRAM, [all], {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     serialization: 'advanced',
   })

@@ -45,6 +45,7 @@ class Tab {
   /** Waits for a message or an event with these words in it, and says all of it. */
   async item(words: string | RegExp): Promise<string> {
     const item = this.items.filter({ hasText: words }).first()
+    await item.waitFor()
     return (await item.locator(':scope:not(:has(*)), .who, time, .text').allTextContents()).join(' ')
   }
 

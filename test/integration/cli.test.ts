@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, describe, expect, it } from 'vitest'
+import { describe, expect, it, onTestFinished } from 'vitest'
 import packageJson from '../../package.json' with { type: 'json' }
 import { freePort, freePorts, holdPort, isFree } from '../support/ports.ts'
 import { addressOf, type Program, startMain, startProgram } from '../support/program.ts'
@@ -132,7 +132,7 @@ describe('listening', () => {
 
   it('serves https and wss with a certificate', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'fullduplex-'))
-    afterAll(() => rmSync(folder, { recursive: true }))
+    onTestFinished(() => rmSync(folder, { recursive: true }))
     writeFileSync(join(folder, 'cert.pem'), certificate.cert)
     writeFileSync(join(folder, 'key.pem'), certificate.key)
     const { app, port } = await serve('--cert', join(folder, 'cert.pem'), '--key', join(folder, 'key.pem'))
@@ -219,8 +219,7 @@ describe('the terminal', () => {
     await app.line('refused')
     await app.stop()
     await app.closed()
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not be there
-    expect(app.output).not.toMatch(/[^\P{Cc}\n]|\p{Cf}|\p{Zl}|\x1b/u)
+    expect(app.output).not.toMatch(/[^\P{Cc}\n]|\p{Cf}|\p{Zl}/u)
     expect(Math.max(...app.lines.map((line) => line.length))).toBeLessThan(700)
   })
 })
@@ -293,19 +292,17 @@ describe.skipIf(process.platform === 'win32')('npm start', () => {
 
     process.kill(-group, 'SIGINT')
     expect(await messages.next()).toMatchObject({ done: true })
-    // The app's exit code is 0. Where npm's shell does not hand itself over to the app, npm reports the shell's end.
+    // Closed: none of them has the output open any more. The app's exit code is 0, but a shell that stays between it and
+    // npm ends by the signal, and npm reports that.
     expect([0, 'SIGINT']).toContain(await npm.closed())
     expect(await isFree(port)).toBe(true)
     await npm.line(/client 1 +left \(1001/)
-    expect(() => process.kill(-group, 0)).toThrow('ESRCH')
   })
 
   it('a SIGTERM to npm alone ends all of them', async () => {
-    const { npm, port, group } = await npmStart()
+    const { npm, port } = await npmStart()
     npm.child.kill('SIGTERM')
-    // Closed: none of them has the output open any more.
     await npm.closed()
     expect(await isFree(port)).toBe(true)
-    expect(() => process.kill(-group, 0)).toThrow('ESRCH')
   })
 })

@@ -7,24 +7,12 @@ import {
   WebSocketServer,
   type WebSocketServerOptions,
 } from '../../src/index.ts'
-import { holdPort, releasePort, whyNotListen } from '../support/ports.ts'
+import { freePorts, holdPort, releasePort, whyNotListen } from '../support/ports.ts'
 import { Queue } from '../support/queue.ts'
 import { RawClient, text, upgradeRequest } from '../support/raw-client.ts'
 import { certificate, closeBehindTest, firstClient, portOf, startServer, until } from '../support/servers.ts'
 
 const hasIPv6 = (await whyNotListen(0, '::1')) === undefined
-
-/** Free ports below those that the system hands out, so that nobody comes in between by chance. */
-async function freePorts(count: number): Promise<number[]> {
-  const ports: number[] = []
-  while (ports.length < count) {
-    const port = 20_000 + Math.floor(Math.random() * 12_000)
-    const hosts = hasIPv6 ? ['127.0.0.1', '::1'] : ['127.0.0.1']
-    const reasons = await Promise.all(hosts.map((host) => whyNotListen(port, host)))
-    if (!ports.includes(port) && reasons.every((reason) => reason === undefined)) ports.push(port)
-  }
-  return ports
-}
 
 const echo: WebSocketServerOptions = { message: (client, data) => void client.send(data) }
 

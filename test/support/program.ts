@@ -109,5 +109,3 @@ export function startMain(...args: string[]): Program {
 export async function addressOf(program: Program): Promise<URL> {
   return new URL((await program.line(/^/)).replace('Open ', ''))
 }
-
-export { freePort, freePorts, isFree } from './ports.ts'

@@ -1,0 +1,230 @@
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import {
+  installPackage,
+  linkNodeTypes,
+  type Packed,
+  packProject,
+  run,
+  runCompiler,
+  runNode,
+} from '../support/package.ts'
+import { ROOT } from '../support/program.ts'
+import { readSources } from '../support/sources.ts'
+
+const MAX_PACKED_BYTES = 100_000
+
+/** What `import` gives. A name that leaves, or changes, breaks programs of others. */
+const VALUES = [
+  ...['CloseCode', 'HandshakeError', 'Opcode', 'ProtocolError', 'UsageError', 'WebSocketConnection', 'WebSocketError'],
+  ...['WebSocketServer', 'broadcast', 'connect', 'createApi', 'getServer', 'onClientConnected', 'onClientDisconnected'],
+  ...['onMessage', 'send', 'startServer', 'stopServer'],
+]
+/** And `import type`. */
+const TYPES = [
+  ...['ActionResult', 'Api', 'ApiEvents', 'AttachableServer', 'Authorization', 'BroadcastActionResult'],
+  ...['BroadcastOptions', 'BroadcastResult', 'ClientEvent', 'CloseEvent', 'ConnectOptions', 'ConnectionErrorCode'],
+  ...['ConnectionHandlers', 'ConnectionLimits', 'Data', 'HandshakeErrorCode', 'HeadLimitOptions', 'HeaderFields'],
+  ...['HttpAnswer', 'HttpRequest', 'Listener', 'Message', 'MessageEvent', 'ProtocolErrorCode', 'ProtocolState'],
+  ...['Refusal', 'SendArguments', 'ServerCloseOptions', 'ServerDetails', 'ServerHandlers', 'SlowConsumerPolicy'],
+  ...['StartServerArguments', 'StartServerResult', 'Unsubscribe', 'UpgradeRequest', 'UsageErrorCode'],
+  ...['WebSocketErrorCode', 'WebSocketServerOptions'],
+]
+
+let packed: Packed
+let project: string
+let installed: string
+/** Paths in the tarball. */
+let contents: string[]
+
+beforeAll(async () => {
+  packed = await packProject()
+  project = packed.project
+  await installPackage(packed)
+  installed = join(project, 'node_modules/fullduplex')
+  contents = readdirSync(installed, { recursive: true, encoding: 'utf8' })
+    .filter((path) => statSync(join(installed, path)).isFile())
+    .map((path) => path.replaceAll('\\', '/'))
+})
+
+afterAll(() => packed?.remove())
+
+function read(path: string): string {
+  return readFileSync(join(installed, path), 'utf8')
+}
+
+/** Puts a program into the project, and runs it. */
+function runProgram(name: string, code: string): Promise<string> {
+  writeFileSync(join(project, name), code)
+  return runNode([name], { cwd: project })
+}
+
+describe('the tarball', () => {
+  it('has what is needed, and nothing else', () => {
+    const outside = contents.filter((path) => !path.startsWith('dist/')).sort()
+    expect(outside).toEqual([
+      ...['CHANGELOG.md', 'LICENSE', 'README.md', 'SECURITY.md', 'assets/page.html', 'package.json'],
+    ])
+    const modules = readSources().map(({ path }) => path.slice(0, -'.ts'.length))
+    const built = modules.flatMap((module) => [`dist/${module}.d.ts`, `dist/${module}.js`])
+    expect(contents.filter((path) => path.startsWith('dist/')).sort()).toEqual(built.sort())
+  })
+
+  it('is small', () => {
+    expect(statSync(packed.tarball).size).toBeLessThan(MAX_PACKED_BYTES)
+  })
+
+  it('refers to no source that is not in it', () => {
+    for (const path of contents) expect(read(path), path).not.toMatch(/sourceMappingURL/)
+  })
+
+  it('says nothing of the machine that it was made on', () => {
+    for (const path of contents) {
+      expect(read(path).includes(ROOT), path).toBe(false)
+      expect(read(path).includes(packed.project), path).toBe(false)
+    }
+  })
+
+  it('brings no other package along, and runs nothing when it is installed', () => {
+    expect(readdirSync(join(project, 'node_modules')).filter((name) => !name.startsWith('.'))).toEqual(['fullduplex'])
+    const manifest = JSON.parse(read('package.json')) as Record<string, unknown>
+    for (const name of ['dependencies', 'peerDependencies', 'optionalDependencies']) {
+      expect(manifest).not.toHaveProperty(name)
+    }
+    const scripts = Object.keys(manifest['scripts'] as object)
+    expect(scripts.filter((name) => /^(pre|post)?install$|^prepare$/.test(name))).toEqual([])
+  })
+
+  it('has declarations without internals', () => {
+    for (const path of contents.filter((name) => name.endsWith('.d.ts'))) {
+      expect(read(path), path).not.toMatch(/@internal/)
+    }
+  })
+})
+
+describe('the installed package', () => {
+  it('exports these values, to import', async () => {
+    const output = await runProgram(
+      'import.mjs',
+      "import * as all from 'fullduplex'\nconsole.log(JSON.stringify(Object.keys(all)))\n",
+    )
+    expect(JSON.parse(output)).toEqual([...VALUES].sort())
+  })
+
+  it('exports the same values, to require', async () => {
+    const output = await runProgram(
+      'require.cjs',
+      "const all = require('fullduplex')\nconsole.log(JSON.stringify(Object.keys(all).sort()))\n",
+    )
+    expect(JSON.parse(output)).toEqual([...VALUES].sort())
+  })
+
+  it('exports these types', () => {
+    const names = [...read('dist/index.d.ts').matchAll(/export (type )?\{([^}]*)\}/g)].flatMap(([, type, list]) =>
+      list!.split(',').map((name) => `${type ?? ''}${name.trim()}`),
+    )
+    const types = names.filter((name) => name.startsWith('type ')).map((name) => name.replace(/^.* /, ''))
+    expect(types.sort()).toEqual([...TYPES].sort())
+  })
+
+  it('has one entry, and its manifest', async () => {
+    const attempts = ['fullduplex/package.json', 'fullduplex/dist/server.js', 'fullduplex/dist/index.js']
+    const code = `
+      for (const name of ${JSON.stringify(attempts)}) {
+        try { console.log(import.meta.resolve(name) && 'resolved') } catch (error) { console.log(error.code) }
+      }`
+    const closed = 'ERR_PACKAGE_PATH_NOT_EXPORTED'
+    expect((await runProgram('entries.mjs', code)).trim().split('\n')).toEqual(['resolved', closed, closed])
+  })
+
+  it('does what it is for', async () => {
+    const output = await runProgram(
+      'talk.mjs',
+      `
+      import { connect, onMessage, send, startServer, stopServer } from 'fullduplex'
+      const { success, port } = await startServer({ possiblePorts: [0], token: 'secret' })
+      onMessage(({ id, content }) => send({ clientId: id, message: content.toUpperCase() }))
+      const connection = await connect('ws://127.0.0.1:' + port + '/?token=secret')
+      connection.send('hello')
+      for await (const message of connection) { console.log(success, message); break }
+      connection.close()
+      console.log(await stopServer())
+      `,
+    )
+    expect(output).toBe("true HELLO\n{ success: true, message: 'The server has stopped.' }\n")
+  })
+
+  it('keeps no process alive that has nothing to do', async () => {
+    expect(await runProgram('idle.mjs', "import 'fullduplex'\n")).toBe('')
+  })
+
+  it('has a command', async () => {
+    const { version } = JSON.parse(read('package.json')) as { version: string }
+    if (process.platform !== 'win32') {
+      expect(await runNode(['node_modules/.bin/fullduplex', '--version'], { cwd: project })).toBe(`${version}\n`)
+    }
+    expect(await run('npm', ['exec', '--offline', '--', 'fullduplex', '--version'], { cwd: project })).toBe(
+      `${version}\n`,
+    )
+    expect(await runNode(['node_modules/fullduplex/dist/cli/main.js', '--help'], { cwd: project })).toMatch(
+      /fullduplex.*--/s,
+    )
+  })
+})
+
+describe('the declarations', () => {
+  /** A program that has to do with most of the types. */
+  const PROGRAM = `
+    const server = new WebSocketServer<{ name: string }>({
+      possiblePorts: [0],
+      authorize: (request) => ({ accept: true, data: { name: request.query.get('name') ?? '' } }),
+      open: (client) => { client.send(client.data.name satisfies string) },
+      message: async (client, data) => { const text: string | Buffer = data; client.send(text) },
+      close: (_client, { code, reason, wasClean }) => { [code satisfies number, reason satisfies string, wasClean satisfies boolean] },
+      refused: (refusal: Refusal) => { console.log(refusal.reason satisfies string) },
+      error: (error) => { if (error instanceof ProtocolError) console.log(error.closeCode satisfies number) },
+    })
+    export const options: WebSocketServerOptions = { maxMessageBytes: undefined }
+    // @ts-expect-error there is no such option
+    export const wrong: WebSocketServerOptions = { maxMesageBytes: 1 }
+    // @ts-expect-error a number cannot be sent
+    for (const client of server.clients.values()) client.send(1)
+    // @ts-expect-error nobody makes a connection but a server and connect()
+    export const internal = server.clients.get('')?.receive
+    export async function main(): Promise<void> {
+      const { port } = await server.listen()
+      const connection: WebSocketConnection = await connect(\`ws://127.0.0.1:\${port}\`)
+      for await (const message of connection) { const text: string | Buffer = message; console.log(text) }
+      const result = await startServer({ possiblePorts: [50050], token: 'secret', tls: { key: '', cert: '' } })
+      if (result.success) console.log(result.port satisfies number)
+      else console.log(result.message satisfies string, result.port satisfies null)
+      const end = onMessage(({ id, content }) => send({ clientId: id, message: content, confirm: true }))
+      end()
+    }
+  `
+  const NAMES = [
+    ...['connect', 'onMessage', 'ProtocolError', 'type Refusal', 'send', 'startServer', 'WebSocketConnection'],
+    ...['WebSocketServer', 'type WebSocketServerOptions'],
+  ].join(', ')
+
+  beforeAll(() => linkNodeTypes(packed))
+
+  it.each([
+    ['nodenext', 'program.mts', `import { ${NAMES} } from 'fullduplex'`],
+    ['nodenext', 'program.cts', `import { ${NAMES} } from 'fullduplex'`],
+    ['bundler', 'program.ts', `import { ${NAMES} } from 'fullduplex'`],
+  ])('are right under %s resolution, in %s', async (resolution, name, head) => {
+    const tsconfig = {
+      compilerOptions: {
+        ...{ module: resolution === 'bundler' ? 'preserve' : resolution, moduleResolution: resolution },
+        ...{ target: 'es2023', lib: ['es2023'], types: ['node'], noEmit: true },
+        ...{ strict: true, exactOptionalPropertyTypes: true, skipLibCheck: false },
+      },
+      files: [name],
+    }
+    writeFileSync(join(project, name), `${head}\n${PROGRAM}`)
+    writeFileSync(join(project, 'tsconfig.json'), JSON.stringify(tsconfig))
+    expect(await runCompiler(['-p', '.'], { cwd: project })).toBe('')
+  })
+})
