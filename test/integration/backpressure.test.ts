@@ -492,6 +492,30 @@ describe('pause and resume', () => {
     expect(received).toEqual(['1', 'pause', '2', 'half whole'])
   })
 
+  it('hold also what waits behind an async handler', async () => {
+    const events = new Queue<string>()
+    const gate = defer()
+    const { server, port } = await startServer({
+      message: async (_, data) => {
+        events.push(`begin ${data}`)
+        await gate.promise
+        events.push(`end ${data}`)
+      },
+    })
+    const raw = await RawClient.open({ port })
+    const client = await firstClient(server)
+    raw.send(text('1'), text('2'), text('3'))
+    expect(await events.next()).toBe('begin 1')
+    client.pause()
+    gate.resolve()
+    expect(await events.next()).toBe('end 1')
+    await nextTurn()
+    await nextTurn()
+    expect(events.all).toHaveLength(2)
+    client.resume()
+    expect(await events.take(4)).toEqual(['begin 2', 'end 2', 'begin 3', 'end 3'])
+  })
+
   it('may hide the end of a peer; it is told behind resume', async () => {
     const events = new Queue<unknown>()
     const { server, port } = await startServer({

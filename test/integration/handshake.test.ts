@@ -364,6 +364,27 @@ describe('frames in the same packet as the request', () => {
     for (const message of messages) expect(await client.readText()).toBe(message)
   })
 
+  it('and those behind it are not lost while an async authorize is at work', async () => {
+    const asked = defer()
+    const verdict = defer<boolean>()
+    const { port } = await startServer({
+      ...echo,
+      authorize: () => {
+        asked.resolve()
+        return verdict.promise
+      },
+    })
+    const client = await RawClient.connect({ port })
+    client.send(upgradeRequest(), text('with it'))
+    await asked.promise
+    client.send(text('behind it'))
+    await pause()
+    client.send(text('later'))
+    verdict.resolve(true)
+    expect((await client.readHead()).status).toBe(101)
+    for (const message of ['with it', 'behind it', 'later']) expect(await client.readText()).toBe(message)
+  })
+
   it('come behind open', async () => {
     const events = new Queue<string>()
     const { port } = await startServer({

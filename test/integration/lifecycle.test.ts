@@ -408,6 +408,24 @@ describe('a handler that ends its client', () => {
     expect(raw.pending).toHaveLength(0)
   })
 
+  it('while its async handler is at work, by terminate: what waits is not delivered', async () => {
+    const received = new Queue<unknown>()
+    const gate = defer()
+    const { server, port, ended } = await startWatched({
+      message: (_, data) => {
+        received.push(data)
+        return gate.promise
+      },
+    })
+    const raw = await RawClient.open({ port })
+    raw.send(...Array.from({ length: 100 }, (_, index) => text(String(index))))
+    expect(await received.next()).toBe('0')
+    ;(await firstClient(server)).terminate()
+    gate.resolve()
+    expect(await ended.next()).toMatchObject({ code: 1006, wasClean: false })
+    expect(received.all).toEqual(['0'])
+  })
+
   it('and that ends another one, or all of them', async () => {
     const { server, port, ended, errors } = await startWatched({
       message: () => {
@@ -793,6 +811,28 @@ describe('an exception in a handler', () => {
       expect([server.clients.size, errors.all.length]).toEqual([1, 1])
     },
   )
+
+  it.each(['full queue', 'pause'] as const)('in message is told to a peer that was held back (%s); its end is seen', async (by) => {
+    const begun = new Queue<void>()
+    const gate = defer()
+    const { port, ended, errors } = await startWatched({
+      closeTimeoutMs: 60_000,
+      message: (client) => {
+        if (by === 'pause') client.pause()
+        begun.push()
+        return gate.promise
+      },
+    })
+    const raw = await RawClient.open({ port })
+    raw.send(...Array.from({ length: 200 }, () => text('x'.repeat(10_000))))
+    await begun.next()
+    await until(() => raw.socket.writableLength === 0)
+    gate.reject(thrown)
+    expect(closeOf(await raw.readFrame()).code).toBe(1011)
+    raw.end()
+    expect(await ended.next()).toMatchObject({ code: 1011 })
+    expect(errors.all).toEqual([thrown])
+  })
 
   it.each(manners)('in close (%s) is told, and harms nobody', async (_, handler) => {
     const { port, errors, server, expectAlive } = await startWatched({
