@@ -1,7 +1,7 @@
 // Installs the development dependencies when they are missing or older than the lock file: a fresh clone needs no
 // other command than `npm start` or `npm test`.
 import { spawnSync } from 'node:child_process'
-import { statSync } from 'node:fs'
+import { statSync, writeFileSync } from 'node:fs'
 
 const modified = (path) => statSync(new URL(`../${path}`, import.meta.url), { throwIfNoEntry: false })?.mtimeMs ?? 0
 
@@ -17,3 +17,7 @@ if (modified('node_modules/.package-lock.json') < modified('package-lock.json'))
     process.exit(1)
   }
 }
+
+// `npm start` is `exec node ...`, so that no shell stands between npm and the app and Ctrl-C reaches it. The shell of
+// Windows has no exec and needs none: this one runs what it is given.
+if (process.platform === 'win32') writeFileSync(new URL('../node_modules/.bin/exec.cmd', import.meta.url), '@%*\r\n')

@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events'
 import type { Data } from './connection.ts'
-import { isPromise, warn } from './handlers.ts'
+import { asError, isPromise, warn } from './handlers.ts'
 import { CONNECTION_DEFAULTS } from './options.ts'
 import type { Refusal } from './reception.ts'
 import { WebSocketServer, type WebSocketServerOptions } from './server.ts'
@@ -114,6 +114,7 @@ const OWN_HANDLERS = {
 /** A second, independent instance; the functions of the module belong to the first. */
 export function createApi(): Api {
   const events = new EventEmitter<ApiEvents>()
+  events.setMaxListeners(0)
   let server: WebSocketServer | undefined
   let state: 'stopped' | 'starting' | 'running' | 'stopping' = 'stopped'
   let settled: Promise<unknown> = Promise.resolve()
@@ -144,24 +145,24 @@ export function createApi(): Api {
   }
 
   async function startServer(given: StartServerArguments): Promise<StartServerResult> {
-    if (state !== 'stopped') return notStarted(`The server is ${state} already.`)
-    const wrong = wrongArguments(given)
-    if (wrong !== undefined) return notStarted(wrong)
-    state = 'starting'
+    if (state !== 'stopped') return notStarted(`The server is ${state} already; call stopServer first.`)
     try {
+      const wrong = wrongArguments(given)
+      if (wrong !== undefined) return notStarted(wrong)
+      state = 'starting'
       server = new WebSocketServer({
         ...given,
-        open: (client) => void tell('clientConnected', { id: client.id }),
+        open: (client) => tell('clientConnected', { id: client.id }),
         message: (client, data) => tell('message', { id: client.id, content: cloneable(data) }),
         close: (client) => void tell('clientDisconnected', { id: client.id }),
         refused: (refusal) => {
           void tell('refused', refusal)
-          given.refused?.(refusal)
+          return given.refused?.(refusal)
         },
         error: (error, client) => {
           void tell('error', error)
-          if (given.error !== undefined) given.error(error, client)
-          else if (events.listenerCount('error') === 0 && !('closeCode' in error)) warn(error)
+          if (given.error !== undefined) return given.error(error, client)
+          if (events.listenerCount('error') === 0 && !('closeCode' in error)) warn(error)
         },
       })
       maxBufferedBytes = given.maxBufferedBytes ?? CONNECTION_DEFAULTS.maxBufferedBytes
@@ -192,8 +193,8 @@ export function createApi(): Api {
 
   async function broadcast(given: { readonly message: Data }): Promise<BroadcastActionResult> {
     try {
-      if (server === undefined || state !== 'running')
-        return { success: false, message: NOT_RUNNING, sent: 0, dropped: 0 }
+      if (!isObject(given)) return { ...failure('Call broadcast({ message }).'), sent: 0, dropped: 0 }
+      if (server === undefined || state !== 'running') return { ...failure(NOT_RUNNING), sent: 0, dropped: 0 }
       const { sent, dropped } = server.broadcast(given.message)
       const behind = dropped === 0 ? '' : ` ${count(dropped)} could not take it: the buffer is full.`
       return { success: true, message: `Sent to ${count(sent)}.${behind}`, sent, dropped }
@@ -204,7 +205,9 @@ export function createApi(): Api {
 
   async function send(given: SendArguments): Promise<ActionResult> {
     try {
-      const { clientId, message, confirm = false, timeoutMs } = given
+      if (!isObject(given)) return failure('Call send({ clientId, message }).')
+      const { clientId, message, confirm = false, timeoutMs = CONNECTION_DEFAULTS.pongTimeoutMs } = given
+      if (!isTime(timeoutMs)) return failure(`timeoutMs must be a number of milliseconds, 1 to ${MAX_TIMEOUT_MS}.`)
       const client = state === 'running' ? server?.clients.get(clientId) : undefined
       if (client === undefined) return failure(state === 'running' ? `There is no client ${clientId}.` : NOT_RUNNING)
       if (client.state !== 'open') return failure(`The client ${clientId} is disconnecting.`)
@@ -213,8 +216,7 @@ export function createApi(): Api {
         return failure(`The message has ${size} bytes; the limit (maxBufferedBytes) is ${maxBufferedBytes}.`)
       }
       if (!client.send(message)) return failure(`The buffer of the client ${clientId} is full: it reads too slowly.`)
-      const waitMs = timeoutMs ?? CONNECTION_DEFAULTS.pongTimeoutMs
-      await (confirm ? client.delivered({ timeoutMs: waitMs }) : within(waitMs, client.flushed()))
+      await (confirm ? client.delivered({ timeoutMs }) : within(timeoutMs, client.flushed()))
       return { success: true, message: confirm ? 'The client has received the message.' : 'The message was sent.' }
     } catch (error) {
       return failure(messageOf(error))
@@ -260,11 +262,23 @@ export const onClientDisconnected: Api['onClientDisconnected'] = api.onClientDis
 /** See `Api.onMessage`. */
 export const onMessage: Api['onMessage'] = api.onMessage
 
+/** Longest time that a timer can wait. */
+const MAX_TIMEOUT_MS = 0x7fffffff
+
+function isTime(value: unknown): boolean {
+  return typeof value === 'number' && value > 0 && value <= MAX_TIMEOUT_MS
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null
+}
+
 /** What is wrong with the arguments of `startServer`, in a sentence. */
 function wrongArguments(given: StartServerArguments | undefined): string | undefined {
-  if (typeof given !== 'object' || given === null) return 'Call startServer({ possiblePorts, token }).'
+  if (given === undefined || !isObject(given)) return 'Call startServer({ possiblePorts, token }).'
   const { possiblePorts, token } = given
-  if (!Array.isArray(possiblePorts) || possiblePorts.length === 0) {
+  // A copy has no holes, which `every` would pass over.
+  if (!Array.isArray(possiblePorts) || possiblePorts.length === 0 || ![...possiblePorts].every(Number.isInteger)) {
     return 'possiblePorts must be a list of port numbers, for instance [50050, 50060].'
   }
   if (typeof token !== 'string' || token === '') return 'token must be a string that is not empty.'
@@ -290,7 +304,7 @@ function cloneable(data: string | Buffer): string | Uint8Array {
 }
 
 function messageOf(error: unknown): string {
-  const message = error instanceof Error ? error.message : String(error)
+  const { message } = asError(error)
   return `${message.charAt(0).toUpperCase()}${message.slice(1)}${/[.!?]$/.test(message) ? '' : '.'}`
 }
 

@@ -48,6 +48,11 @@ function onUpgrade(this: AttachableServer, request: IncomingMessage, socket: Dup
   // With nobody else to answer, one of ours refuses: its path is another one.
   if (owner === undefined && this.listenerCount('upgrade') === 1) owner = ours[0]
   if (owner === undefined) return
+  // Pipelined behind a request whose answer is not finished: that answer would run into our frames.
+  if ((socket as { _httpMessage?: unknown })._httpMessage != null) {
+    socket.destroy()
+    return
+  }
   // node:http's own timeouts end with the request.
   if (socket instanceof Socket) socket.setTimeout(0).setNoDelay(true)
   owner.receiveUpgrade(socket, originOf(socket), headOf(request), rest, owner.path)

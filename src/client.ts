@@ -124,6 +124,7 @@ class Dialing implements SocketPeer {
   #resolve!: (connection: WebSocketConnection<undefined>) => void
   #reject!: (reason: unknown) => void
   readonly #timer: NodeJS.Timeout
+  readonly #onError = (error: Error): void => this.#fail(error)
   readonly #onAbort = (): void => this.#fail(this.#options.signal?.reason)
 
   constructor(socket: Socket, request: ClientRequest, text: string, options: ConnectOptions) {
@@ -143,7 +144,7 @@ class Dialing implements SocketPeer {
     }, timeoutMs)
     options.signal?.addEventListener('abort', this.#onAbort)
     adopt(socket, this)
-    socket.once('error', (error) => this.#fail(error))
+    socket.on('error', this.#onError)
     socket.write(text, 'latin1')
   }
 
@@ -234,5 +235,6 @@ class Dialing implements SocketPeer {
   #settled(): void {
     clearTimeout(this.#timer)
     this.#options.signal?.removeEventListener('abort', this.#onAbort)
+    this.#socket.off('error', this.#onError)
   }
 }

@@ -26,6 +26,7 @@ export interface ConnectionSettings extends ProtocolOptions {
   /** Ticks that the closing handshake may take. */
   readonly closeTicks: number
   readonly pongTimeoutMs: number
+  readonly closeTimeoutMs: number
 }
 
 /** What the user wants to be told of a connection. One set serves all connections of a server. */
@@ -52,6 +53,8 @@ export interface ConnectionOwner<UserData> {
   readonly handlers: ConnectionHandlers<UserData>
   /** TCP is gone. */
   connectionEnded(connection: WebSocketConnection<UserData>): void
+  /** The server is closing, and cuts by itself whoever does not close in time. */
+  readonly closing?: boolean
   /** An exception in a handler. */
   report(error: unknown, connection: WebSocketConnection<UserData>): void
 }
@@ -208,12 +211,14 @@ export class WebSocketConnection<UserData = unknown> {
     const timeoutMs = options.timeoutMs ?? this.#owner.settings.pongTimeoutMs
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
+        this.#pings?.forget(settle)
         reject(new WebSocketError('ERR_DELIVERY_TIMEOUT', `the peer did not answer within ${timeoutMs} ms`))
       }, timeoutMs)
-      this.#ping((error) => {
+      const settle = (error?: WebSocketError): void => {
         clearTimeout(timer)
         error === undefined ? resolve() : reject(error)
-      })
+      }
+      this.#ping(settle)
     })
   }
 
@@ -251,6 +256,7 @@ export class WebSocketConnection<UserData = unknown> {
       throw new UsageError('ERR_ITERATION', 'messages go to the message handler; leave it out to iterate over them')
     }
     const inbox = this.queueMessages()
+    inbox.taken = true
     const iterator: AsyncIterableIterator<Message, undefined> = {
       next: async () => {
         const result = inbox.read()
@@ -339,6 +345,8 @@ export class WebSocketConnection<UserData = unknown> {
       return
     }
     inbox.closeEvent = event
+    // A handler that never ends must not keep the end of the connection from being told.
+    if (inbox.busy) setTimeout(() => this.#giveUpWaiting(inbox), this.#owner.settings.closeTimeoutMs).unref()
     inbox.end(event.wasClean ? undefined : closedError())
     this.#deliverWaiting()
   }
@@ -348,17 +356,25 @@ export class WebSocketConnection<UserData = unknown> {
     const { pingTicks, pongTicks, closeTicks } = this.#owner.settings
     this.#ticks++
     if (this.state !== 'open') {
-      if (this.#ticks > closeTicks) this.#socket.destroy()
+      if (this.#ticks > closeTicks && this.#owner.closing !== true) this.#socket.destroy()
       return
     }
-    // A peer that we do not read cannot give a sign of life, unless it is one of those that do not read us.
-    const unread = (this.#holds & (Hold.USER | Hold.INBOX)) !== 0 && !this.#output.congested
-    if (pingTicks === 0 || unread) this.#ticks = 0
+    if (pingTicks === 0 || this.#isUnread()) this.#ticks = 0
     else if (this.#ticks === pingTicks) this.#ping()
     else if (this.#ticks > (pingTicks + pongTicks) * (this.#output.congested ? BACKLOG_PATIENCE : 1)) {
       this.#protocol.abandon('the peer did not answer a ping')
       this.terminate()
     }
+  }
+
+  /**
+   * A peer that we do not read cannot give a sign of life. But one that does not read us could, and messages that nobody
+   * has ever begun to read are no reason to wait.
+   */
+  #isUnread(): boolean {
+    if (this.#output.congested) return false
+    const ignored = this.#inbox?.iterated === true && !this.#inbox.taken
+    return (this.#holds & Hold.USER) !== 0 || ((this.#holds & Hold.INBOX) !== 0 && !ignored)
   }
 
   /** @internal A whole message, from the protocol. */
@@ -383,6 +399,11 @@ export class WebSocketConnection<UserData = unknown> {
       () => this.#owner.handlers.error?.(error, this),
       (thrown) => this.#owner.report(thrown, this),
     )
+  }
+
+  /** @internal */
+  onFailure(error: unknown): void {
+    this.#handlerFailed(error)
   }
 
   /** @internal The protocol is through: TCP ends behind what is still to be sent. */
@@ -534,11 +555,21 @@ export class WebSocketConnection<UserData = unknown> {
       inbox.busy = this.#deliver(message)
     }
     // Behind the last message, and behind what its handler does with it.
-    if (!inbox.busy && (inbox.empty || inbox.iterated) && inbox.closeEvent !== undefined) {
-      const event = inbox.closeEvent
-      inbox.closeEvent = undefined
-      this.#tellClose(event)
-    }
+    if (!inbox.busy && (inbox.empty || inbox.iterated)) this.#tellWaitingClose(inbox)
+  }
+
+  /** The handler has had its time; what still waits for it is not delivered behind the close. */
+  #giveUpWaiting(inbox: Inbox): void {
+    if (inbox.closeEvent === undefined) return
+    inbox.clear()
+    this.#tellWaitingClose(inbox)
+  }
+
+  #tellWaitingClose(inbox: Inbox): void {
+    const event = inbox.closeEvent
+    if (event === undefined) return
+    inbox.closeEvent = undefined
+    this.#tellClose(event)
   }
 
   #handlerFailed(error: unknown): void {
@@ -562,7 +593,10 @@ function detach(text: string): string {
 
 export function toBytes(data: Uint8Array | ArrayBuffer): Uint8Array {
   if (data instanceof Uint8Array) return data
-  if (data instanceof ArrayBuffer) return new Uint8Array(data)
+  // `instanceof` knows only the classes of this realm.
+  const tag = Object.prototype.toString.call(data)
+  if (tag === '[object Uint8Array]') return data as never
+  if (tag === '[object ArrayBuffer]') return new Uint8Array(data)
   throw new UsageError('ERR_DATA_TYPE', 'only a string, a Uint8Array or an ArrayBuffer can be sent')
 }
 

@@ -4,7 +4,13 @@
 
 /** Anything that can be thrown, as an `Error`. */
 export function asError(thrown: unknown): Error {
-  return thrown instanceof Error ? thrown : new Error(String(thrown))
+  if (thrown instanceof Error) return thrown
+  try {
+    return new Error(String(thrown))
+  } catch {
+    // An object that cannot be a string, say.
+    return new Error('something was thrown that is no Error')
+  }
 }
 
 /** A process warning: for exceptions of handlers that nobody else wants to hear of. */

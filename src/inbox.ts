@@ -22,6 +22,8 @@ export class Inbox {
   busy = false
   /** Messages are read by iteration and given to no handler. */
   iterated = false
+  /** Somebody has begun to read them. */
+  taken = false
   /** The connection has ended; to be told behind the last message. */
   closeEvent: CloseEvent | undefined = undefined
 

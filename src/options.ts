@@ -61,7 +61,7 @@ const TIME_OR_OFF: Range = { from: 0, to: 0x7fffffff }
 const COUNT: Range = { from: 1 }
 
 /** What the numeric options must be. Limits may be `Infinity`, times may not. */
-export const RANGES: Readonly<Record<string, Range>> = {
+const RANGES: Readonly<Record<string, Range>> = {
   port: { from: 0, to: 65_535 },
   maxMessageBytes: COUNT,
   maxFragments: COUNT,
@@ -174,6 +174,7 @@ export function resolveTiming(role: 'client' | 'server', options: ConnectionLimi
       pongTicks: ticks(pongTimeoutMs),
       closeTicks: ticks(closeTimeoutMs),
       pongTimeoutMs,
+      closeTimeoutMs,
     }),
   }
 }

@@ -7,7 +7,7 @@ const MAX_REMEMBERED = 64
 interface Ping {
   readonly counter: number
   readonly sentAtMs: number
-  readonly settle: ((error?: WebSocketError) => void) | undefined
+  settle: ((error?: WebSocketError) => void) | undefined
 }
 
 /**
@@ -21,13 +21,19 @@ export class PingLedger {
   /** Notes a new ping and returns its payload; `settle` is called when its pong, or a later one, is there. */
   add(nowMs: number, settle?: (error?: WebSocketError) => void): Buffer {
     this.#counter = (this.#counter + 1) >>> 0
-    if (settle === undefined && this.#sent.length >= MAX_REMEMBERED) {
+    if (this.#sent.length >= MAX_REMEMBERED) {
       this.#sent = this.#sent.filter((ping) => ping.settle !== undefined)
     }
     this.#sent.push({ counter: this.#counter, sentAtMs: nowMs, settle })
     const payload = Buffer.allocUnsafe(COUNTER_BYTES)
     payload.writeUInt32BE(this.#counter)
     return payload
+  }
+
+  /** Nobody waits for this ping's pong any more. */
+  forget(settle: (error?: WebSocketError) => void): void {
+    const ping = this.#sent.find((candidate) => candidate.settle === settle)
+    if (ping !== undefined) ping.settle = undefined
   }
 
   /** Takes a pong; returns the round-trip time, or undefined for one that answers nothing of ours (§5.5.3). */

@@ -68,6 +68,8 @@ export interface ProtocolHost extends FrameSink {
   onEnd(): void
   /** The peer broke the protocol or a limit (§7.1.7). */
   onViolation(error: ProtocolError): void
+  /** Something else has failed while its bytes were read: a text longer than a string can be, memory that was taken away. */
+  onFailure(error: unknown): void
   /** Tries to send what waits; true when nothing waits any more. */
   flushNow(): boolean
 }
@@ -155,9 +157,10 @@ export class WebSocketProtocol {
       }
     } catch (error) {
       // The one place where a violation becomes a close code.
-      if (!(error instanceof ProtocolError)) throw error
-      this.#host.onViolation(error)
-      this.fail(error.closeCode, error.message)
+      if (error instanceof ProtocolError) {
+        this.#host.onViolation(error)
+        this.fail(error.closeCode, error.message)
+      } else this.#host.onFailure(error)
     } finally {
       this.#reading = false
       if (decoder.idle) {

@@ -78,6 +78,7 @@ export interface ReceptionOptions<UserData> {
   readonly maxConnectionsPerAddress: number | undefined
   readonly handshakeTicks: number
   readonly closeTicks: number
+  readonly sweepMs: number
   /** Opens the connection: the 101 answer is written. `rest` came behind the request in the same packet. */
   open(accepted: Accepted<UserData>): void
   report(error: unknown): void
@@ -93,6 +94,10 @@ export interface Accepted<UserData> {
 }
 
 const DEFAULT_PER_ADDRESS = 256
+/** Sockets of one address that may take their time to read a refusal. */
+const LINGERING_PER_ADDRESS = 16
+/** Whoever reads an answer more slowly than this, in bytes per second, does not get the end of it. */
+const SLOWEST_READER = 8_192
 
 const refusedChannel = channel('fullduplex:refused')
 
@@ -110,6 +115,8 @@ export class Reception<UserData> {
   readonly #arrivals: Arrival<UserData>[] = []
   /** Sockets per address, from accept to their end. */
   readonly #perAddress = new Map<string, number>()
+  /** Refused sockets per address that are not gone yet. */
+  readonly #lingering = new Map<string, number>()
   #connections = 0
 
   constructor(options: ReceptionOptions<UserData>) {
@@ -146,9 +153,16 @@ export class Reception<UserData> {
   /** A socket that came through here has ended. */
   left(address: string): void {
     this.#connections--
-    const remaining = (this.#perAddress.get(address) ?? 1) - 1
-    if (remaining === 0) this.#perAddress.delete(address)
-    else this.#perAddress.set(address, remaining)
+    add(this.#perAddress, address, -1)
+  }
+
+  /** Somebody was refused and is not gone yet; false when that address has enough of those. */
+  linger(address: string): boolean {
+    return add(this.#lingering, address, 1) <= LINGERING_PER_ADDRESS
+  }
+
+  lingered(address: string): void {
+    add(this.#lingering, address, -1)
   }
 
   forget(arrival: Arrival<UserData>): void {
@@ -176,8 +190,7 @@ export class Reception<UserData> {
     arrival.index = this.#arrivals.push(arrival) - 1
     this.#connections++
     const { remoteAddress } = from
-    const ofAddress = (this.#perAddress.get(remoteAddress) ?? 0) + 1
-    this.#perAddress.set(remoteAddress, ofAddress)
+    const ofAddress = add(this.#perAddress, remoteAddress, 1)
     const refusal = this.#refusalOnArrival(ofAddress, remoteAddress)
     if (refusal === undefined) return arrival
     arrival.refuse(refusal)
@@ -207,6 +220,14 @@ export class Reception<UserData> {
   }
 }
 
+/** Counts per key; one that is back at 0 is forgotten. */
+function add(counts: Map<string, number>, key: string, change: 1 | -1): number {
+  const count = (counts.get(key) ?? 0) + change
+  if (count === 0) counts.delete(key)
+  else counts.set(key, count)
+  return count
+}
+
 function closingError(): HandshakeError {
   return new HandshakeError('ERR_SERVER_CLOSING', 503, 'The server is closing; try again later.')
 }
@@ -224,6 +245,8 @@ class Arrival<UserData> implements SocketPeer {
   #request: HttpRequest | undefined
   #answered = false
   #ticks = 0
+  /** Ticks that the peer has for reading its answer. */
+  #patience = 0
 
   constructor(reception: Reception<UserData>, socket: Duplex, from: RequestOrigin, path: string | undefined) {
     this.#reception = reception
@@ -261,15 +284,16 @@ class Arrival<UserData> implements SocketPeer {
   socketClosed(): void {
     // Whoever was answered has left already: one that is turned away and stays takes nobody's place.
     if (!this.#answered) this.#reception.left(this.#from.remoteAddress)
+    else this.#reception.lingered(this.#from.remoteAddress)
     this.#answered = true
     this.#reception.forget(this)
   }
 
   tick(): void {
-    const { handshakeTicks, closeTicks } = this.#reception.options
+    const { handshakeTicks } = this.#reception.options
     this.#ticks++
     if (this.#answered) {
-      if (this.#ticks > closeTicks) this.socket.destroy()
+      if (this.#ticks > this.#patience) this.socket.destroy()
     } else if (this.#ticks > handshakeTicks) {
       this.refuse(new HandshakeError('ERR_HANDSHAKE_TIMEOUT', 408, 'The request took too long; send it at once.'))
     }
@@ -361,11 +385,15 @@ class Arrival<UserData> implements SocketPeer {
 
   #answer(bytes: Buffer): void {
     this.#answered = true
-    this.#reception.left(this.#from.remoteAddress)
+    const { closeTicks, sweepMs } = this.#reception.options
+    const { remoteAddress } = this.#from
+    this.#reception.left(remoteAddress)
     this.#ticks = 0
+    this.#patience = closeTicks + Math.ceil(((bytes.length / SLOWEST_READER) * 1_000) / sweepMs)
     this.#reader = undefined
     this.socket.resume()
-    this.socket.end(bytes)
+    const mayLinger = this.#reception.linger(remoteAddress)
+    this.socket.end(bytes, () => mayLinger || this.socket.destroy())
   }
 
   /** A no of ours, or an exception in a handler: that one is the user's to see, and a 500 for the peer. */

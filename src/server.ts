@@ -15,6 +15,7 @@ import { UsageError } from './errors.ts'
 import { encodeFrame } from './framing.ts'
 import { reportError } from './handlers.ts'
 import type { HttpRequest } from './handshake.ts'
+import { isToken } from './headers.ts'
 import { randomId } from './ids.ts'
 import { isLoopbackHost, type Listening, listen } from './listen.ts'
 import {
@@ -156,6 +157,7 @@ export class WebSocketServer<UserData = unknown> {
       maxConnectionsPerAddress: options.maxConnectionsPerAddress,
       handshakeTicks,
       closeTicks: settings.closeTicks,
+      sweepMs,
       open: (accepted) => this.#open(accepted),
       report: (error) => this.#report(error),
     })
@@ -311,9 +313,13 @@ export class WebSocketServer<UserData = unknown> {
   }
 
   #newOwner(settings: ConnectionSettings): ConnectionOwner<UserData> {
+    const reception = (): Reception<UserData> => this.#reception
     return {
       settings,
       handlers: this.#options,
+      get closing() {
+        return reception().closing
+      },
       connectionEnded: (client) => {
         this.#clients.delete(client.id)
         this.#reception.left(client.remoteAddress)
@@ -343,15 +349,21 @@ function tick(client: { tick(): void }): void {
 }
 
 function checkListenOptions<UserData>(options: WebSocketServerOptions<UserData>): void {
-  const { port, possiblePorts, host, token, authorize } = options
+  const { port, possiblePorts, host, path, subprotocols, token, authorize } = options
   if (port !== undefined && possiblePorts !== undefined) {
     throw new UsageError('ERR_OPTION', 'give either port or possiblePorts')
   }
   if (possiblePorts !== undefined) {
     const valid = Array.isArray(possiblePorts) && possiblePorts.length > 0
-    if (!valid || !possiblePorts.every((port) => Number.isInteger(port) && port >= 0 && port <= 65_535)) {
+    if (!valid || ![...possiblePorts].every((port) => Number.isInteger(port) && port >= 0 && port <= 65_535)) {
       throw new UsageError('ERR_OPTION', 'the option possiblePorts must be a list of port numbers, 0 to 65535')
     }
+  }
+  if (path !== undefined && !path.startsWith('/')) {
+    throw new UsageError('ERR_OPTION', 'the option path must begin with /')
+  }
+  if (!(subprotocols ?? []).every(isToken)) {
+    throw new UsageError('ERR_OPTION', 'the option subprotocols must be a list of tokens')
   }
   if (!isLoopbackHost(host) && token === undefined && authorize === undefined) {
     throw new UsageError('ERR_OPTION', `others can reach ${host}: give a token or an authorize handler too`)

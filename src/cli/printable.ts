@@ -8,7 +8,7 @@ const ZERO_WIDTH_JOINER = '\u200d'
 
 const SHORT: Readonly<Record<string, string>> = { '\n': '\\n', '\r': '\\r', '\t': '\\t', '\x1b': '\\e' }
 
-export function escapeControls(text: string): string {
+function escapeControls(text: string): string {
   return text.replace(UNPRINTABLE, (character) => {
     if (character === ZERO_WIDTH_JOINER) return character
     const code = character.codePointAt(0)!.toString(16)

@@ -15,6 +15,9 @@ import { addressOf, type Program, startMain } from '../support/program.ts'
 
 const TOKEN = 'a-token-for-the-tests'
 
+/** On a machine that is busy with other tests, too. */
+const PATIENCE = { timeout: 10_000 }
+
 /** The page in one tab, by what is to be seen on it. */
 class Tab {
   readonly page: Page
@@ -246,7 +249,7 @@ function refusalTests(newProfile: NewProfile): void {
     while (!app.output.includes('429')) {
       const refusals = app.lines.length
       await wrong.button('Try again').click()
-      await expect.poll(() => app.lines.length).toBeGreaterThan(refusals)
+      await expect.poll(() => app.lines.length, PATIENCE).toBeGreaterThan(refusals)
       await wrong.state('The app refuses this tab')
     }
     const right = await openTab(context, address)
@@ -476,15 +479,15 @@ function usageTests(newProfile: NewProfile): void {
     await tab.item('line 40')
     const log = tab.page.getByRole('log')
     const end = `(({ scrollHeight, scrollTop, clientHeight }) => scrollHeight - scrollTop - clientHeight)(document.getElementById('log'))`
-    await expect.poll(() => inPage<number>(tab.page, end)).toBeLessThan(3)
+    await expect.poll(() => inPage<number>(tab.page, end), PATIENCE).toBeLessThan(3)
 
     await log.focus()
     await log.press('Home')
     // The browser scrolls smoothly; until it has arrived.
-    await expect.poll(() => inPage<number>(tab.page, `document.getElementById('log').scrollTop`)).toBe(0)
+    await expect.poll(() => inPage<number>(tab.page, `document.getElementById('log').scrollTop`), PATIENCE).toBe(0)
     app.type('news')
     await tab.button('New messages ↓').click()
-    await expect.poll(() => inPage<number>(tab.page, end)).toBeLessThan(3)
+    await expect.poll(() => inPage<number>(tab.page, end), PATIENCE).toBeLessThan(3)
     expect(await tab.button('New messages ↓').isVisible()).toBe(false)
   })
 }

@@ -9,12 +9,14 @@ import {
   type WebSocketServerOptions,
 } from '../../src/index.ts'
 import { defer, Queue } from '../support/queue.ts'
+import { seededRandom } from '../support/random.ts'
 import { closeFrame, closeOf, frame, plainRequest, RawClient, text, upgradeRequest } from '../support/raw-client.ts'
 import {
   acceptance,
   certificate,
   closeBehindTest,
   firstClient,
+  nextTurn,
   openClient,
   startRawServer,
   startServer,
@@ -812,27 +814,30 @@ describe('an exception in a handler', () => {
     },
   )
 
-  it.each(['full queue', 'pause'] as const)('in message is told to a peer that was held back (%s); its end is seen', async (by) => {
-    const begun = new Queue<void>()
-    const gate = defer()
-    const { port, ended, errors } = await startWatched({
-      closeTimeoutMs: 60_000,
-      message: (client) => {
-        if (by === 'pause') client.pause()
-        begun.push()
-        return gate.promise
-      },
-    })
-    const raw = await RawClient.open({ port })
-    raw.send(...Array.from({ length: 200 }, () => text('x'.repeat(10_000))))
-    await begun.next()
-    await until(() => raw.socket.writableLength === 0)
-    gate.reject(thrown)
-    expect(closeOf(await raw.readFrame()).code).toBe(1011)
-    raw.end()
-    expect(await ended.next()).toMatchObject({ code: 1011 })
-    expect(errors.all).toEqual([thrown])
-  })
+  it.each(['full queue', 'pause'] as const)(
+    'in message is told to a peer that was held back (%s); its end is seen',
+    async (by) => {
+      const begun = new Queue<void>()
+      const gate = defer()
+      const { port, ended, errors } = await startWatched({
+        closeTimeoutMs: 60_000,
+        message: (client) => {
+          if (by === 'pause') client.pause()
+          begun.push()
+          return gate.promise
+        },
+      })
+      const raw = await RawClient.open({ port })
+      raw.send(...Array.from({ length: 200 }, () => text('x'.repeat(10_000))))
+      await begun.next()
+      await until(() => raw.socket.writableLength === 0)
+      gate.reject(thrown)
+      expect(closeOf(await raw.readFrame()).code).toBe(1011)
+      raw.end()
+      expect(await ended.next()).toMatchObject({ code: 1011 })
+      expect(errors.all).toEqual([thrown])
+    },
+  )
 
   it.each(manners)('in close (%s) is told, and harms nobody', async (_, handler) => {
     const { port, errors, server, expectAlive } = await startWatched({
@@ -933,6 +938,107 @@ describe('an exception in a handler', () => {
     expect(await errors.next()).toEqual([thrown, client])
     expect(await ended.next()).toMatchObject({ code: 1011 })
   })
+})
+
+describe('many clients that do what they like', () => {
+  it.each([
+    ['ws', 1],
+    ['ws', 2],
+    ['wss', 3],
+  ] as const)(
+    'get their own echoes in order up to their end, and each is opened and closed once (%s, %d)',
+    async (scheme, seed) => {
+      const random = seededRandom(seed)
+      const tls = scheme === 'wss' ? { tls: certificate } : {}
+      const ca = scheme === 'wss' ? certificate.cert : undefined
+      const { server, port, url, opened, ended, errors } = await startWatched({
+        ...tls,
+        maxBufferedBytes: 8_000_000,
+        open: () => (random(2) === 0 ? nextTurn() : undefined),
+        message: async (client, data) => {
+          const what = random(12)
+          if (what < 4) await nextTurn()
+          else if (what === 4) await new Promise((resolve) => setTimeout(resolve, 2))
+          else if (what === 5) {
+            client.pause()
+            setTimeout(() => client.resume(), random(4))
+          } else if (what === 6) server.broadcast('to all', { except: client, filter: () => random(2) === 0 })
+          else if (what === 7) client.ping()
+          client.send(data)
+          if (what === 8) await client.flushed().catch(() => {})
+          if (random(150) === 0) client.close(4_000 + random(10))
+          if (random(300) === 0) client.terminate()
+        },
+      })
+
+      /** One of ours: sends numbered texts until it has had enough, or the server has. */
+      async function visit(path: string): Promise<void> {
+        const received: string[] = []
+        const closed = new Queue<CloseEvent>()
+        const client = await openClient(`${url}${path}`, {
+          message: (connection, data) => {
+            if (data !== 'to all') received.push(String(data))
+            if (random(20) === 0) {
+              connection.pause()
+              setTimeout(() => connection.resume(), random(5))
+            }
+          },
+          close: (_, event) => closed.push(event),
+        })
+        const sent: string[] = []
+        for (let count = random(60); count >= 0 && client.state === 'open'; count--) {
+          const message = `${sent.length} ${'x'.repeat(random(3) === 0 ? random(70_000) : random(100))}`
+          if (client.send(message)) sent.push(message)
+          if (random(3) === 0) await nextTurn()
+        }
+        const how = random(4)
+        if (how === 0) client.terminate()
+        else {
+          if (how > 1) await client.delivered({ timeoutMs: 15_000 }).catch(() => {})
+          client.close(1000)
+        }
+        await closed.next()
+        expect(received.length).toBeLessThanOrEqual(sent.length)
+        for (const [index, message] of received.entries()) if (message !== sent[index]) expect.fail(`message ${index}`)
+      }
+
+      /** A raw one, which goes in the middle of something. */
+      async function burst(path: string): Promise<void> {
+        const raw = await RawClient.connect({ port, ca })
+        const bytes = Buffer.concat([
+          Buffer.from(upgradeRequest({ target: path })),
+          ...Array.from({ length: random(30) }, (_, index) => text(`${index} ${'y'.repeat(random(20_000))}`)),
+          random(3) === 0 ? closeFrame(1000) : frame(9, 'ping'),
+        ])
+        if (random(3) === 0) raw.stopReading()
+        for (let at = 0; at < bytes.length; ) {
+          const size = 1 + random(40_000)
+          raw.send(bytes.subarray(at, at + size))
+          at += size
+          if (random(2) === 0) await nextTurn()
+        }
+        if (random(2) === 0) raw.reset()
+        else {
+          raw.end()
+          raw.startReading()
+          await raw.ended()
+        }
+      }
+
+      const visits: Promise<void>[] = []
+      for (let index = 0; index < 80; index++) {
+        visits.push(random(2) === 0 ? visit(`/${index}`) : burst(`/${index}`))
+        if (random(4) === 0) await nextTurn()
+      }
+      await Promise.all(visits)
+      await until(() => ended.all.length === opened.length)
+      expect(server.clients.size).toBe(0)
+      expect(new Set(opened).size).toBe(opened.length)
+      expect(ended.all.map(({ path }) => path).sort()).toEqual([...opened].sort())
+      expect(errors.all).toEqual([])
+      await server.close()
+    },
+  )
 })
 
 describe('1,000 clients', () => {

@@ -51,7 +51,7 @@ export function describeInChromium(
   body: (newProfile: NewProfile) => void,
 ): void {
   if (executablePath === undefined) {
-    it(`${name}: skipped, there is no Chromium (apt-get install chromium)`, ({ skip }) => {
+    it(`${name}: needs Chromium (apt-get install chromium)`, ({ skip }) => {
       if (/^(1|true)$/i.test(process.env['CI'] ?? '')) throw new Error(MISSING)
       console.warn(MISSING)
       skip(MISSING)

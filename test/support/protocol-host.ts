@@ -47,6 +47,10 @@ export class MemoryHost implements ProtocolHost {
     this.ended++
   }
 
+  onFailure(error: unknown): void {
+    throw error
+  }
+
   onViolation(error: ProtocolError): void {
     this.violations.push(error)
   }

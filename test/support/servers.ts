@@ -86,7 +86,7 @@ export async function startHttpServer(
 }
 
 /** A TCP server that does with each socket what the test says; its sockets are cut behind the test. */
-export async function startTcpServer(
+async function startTcpServer(
   onSocket: (socket: Socket) => void,
   host = '127.0.0.1',
 ): Promise<{ tcpServer: Server; port: number }> {

@@ -18,9 +18,9 @@ describe('takeSlice', () => {
     expect(new Backlog().takeSlice()).toEqual([])
   })
 
-  it('gives what was pushed, in order and without a copy', () => {
-    const { backlog, parts } = backlogOf(10, 20, 30)
-    expect(backlog.bytes).toBe(60)
+  it('gives what was pushed, in order and without a copy of what is large', () => {
+    const { backlog, parts } = backlogOf(16_384, 20_000, 30_000)
+    expect(backlog.bytes).toBe(66_384)
     const slice = backlog.takeSlice()
     expect(slice).toHaveLength(3)
     for (const [index, part] of slice.entries()) expect(part).toBe(parts[index])
@@ -37,10 +37,30 @@ describe('takeSlice', () => {
     expect(backlog.bytes).toBe(0)
   })
 
+  it('copies what is small into memory of its own, which does not grow with the number of parts', () => {
+    const shared = Buffer.alloc(1_048_576, 7)
+    const backlog = new Backlog()
+    for (let at = 0; at < 3_000; at++) backlog.push(shared.subarray(at, at + 10))
+    expect(backlog.bytes).toBe(30_000)
+    const slice = backlog.takeSlice()
+    expect(slice.every(({ buffer }) => buffer !== shared.buffer)).toBe(true)
+    expect(slice.length).toBeLessThan(10)
+    expect(Buffer.concat(slice).equals(Buffer.alloc(30_000, 7))).toBe(true)
+  })
+
+  it('does not write behind what was taken', () => {
+    const backlog = new Backlog()
+    backlog.push(Buffer.from('abc'))
+    const [taken] = backlog.takeSlice()
+    backlog.push(Buffer.from('def'))
+    expect(taken?.toString()).toBe('abc')
+    expect(Buffer.concat(backlog.takeSlice()).toString()).toBe('def')
+  })
+
   it('cuts a part that is too long, without a copy', () => {
-    const { backlog, parts } = backlogOf(100, 2 * SLICE_BYTES)
+    const { backlog, parts } = backlogOf(16_384, 2 * SLICE_BYTES)
     const slices = [backlog.takeSlice(), backlog.takeSlice(), backlog.takeSlice()]
-    expect(slices.map(lengthOf)).toEqual([SLICE_BYTES, SLICE_BYTES, 100])
+    expect(slices.map(lengthOf)).toEqual([SLICE_BYTES, SLICE_BYTES, 16_384])
     expect(slices.flat().every((part) => parts.some(({ buffer }) => buffer === part.buffer))).toBe(true)
     expect(Buffer.concat(slices.flat()).equals(Buffer.concat(parts))).toBe(true)
   })
