@@ -77,6 +77,8 @@ export class Batch {
   #scheduled = false
   #receiving = false
   #flushing = false
+  /** Sockets that are being written to, and have not said yet what they keep. */
+  #writing = 0
   readonly #flush = (): void => this.flush()
 
   /** Bytes of this connection that its socket has not been given yet. */
@@ -140,7 +142,7 @@ export class Batch {
       this.#flushing = false
     }
     this.#first = null
-    if (!this.#stuck) this.#start = this.#end = 0
+    if (!this.#stuck && this.#writing === 0) this.#start = this.#end = 0
   }
 
   /** Writes what waits for one connection. */
@@ -196,9 +198,11 @@ export class Batch {
   /** Hands over memory of the area, perhaps. Whatever comes of it, the area is only free when the socket says so. */
   #transmit(member: BatchMember, output: Buffer | Buffer[]): boolean {
     let taken = false
+    this.#writing++
     try {
       taken = Array.isArray(output) ? member.transmitParts(output) : member.transmit(output)
     } finally {
+      this.#writing--
       if (!taken) this.#stuck = true
     }
     return taken
