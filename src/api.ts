@@ -259,6 +259,8 @@ export const getServer: Api['getServer'] = api.getServer
 export const onClientConnected: Api['onClientConnected'] = api.onClientConnected
 /** See `Api.onClientDisconnected`. */
 export const onClientDisconnected: Api['onClientDisconnected'] = api.onClientDisconnected
+/** See `Api.events`. */
+export const events: Api['events'] = api.events
 /** See `Api.onMessage`. */
 export const onMessage: Api['onMessage'] = api.onMessage
 

@@ -76,7 +76,7 @@ export async function connect(
 }
 
 function parseUrl(given: string | URL): URL {
-  if (!URL.canParse(String(given))) throw new UsageError('ERR_URL', `"${given}" is not a URL`)
+  if (!URL.canParse(String(given))) throw new UsageError('ERR_URL', 'this is not a URL')
   const url = new URL(given)
   if (url.protocol === 'http:') url.protocol = 'ws:'
   if (url.protocol === 'https:') url.protocol = 'wss:'

@@ -356,7 +356,8 @@ export class WebSocketConnection<UserData = unknown> {
     const { pingTicks, pongTicks, closeTicks } = this.#owner.settings
     this.#ticks++
     if (this.state !== 'open') {
-      if (this.#ticks > closeTicks && this.#owner.closing !== true) this.#socket.destroy()
+      const isWaitedFor = this.state === 'close-sent' && this.#owner.closing === true
+      if (this.#ticks > closeTicks && !isWaitedFor) this.#socket.destroy()
       return
     }
     if (pingTicks === 0 || this.#isUnread()) this.#ticks = 0

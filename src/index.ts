@@ -6,6 +6,7 @@ export {
   broadcast,
   type ClientEvent,
   createApi,
+  events,
   getServer,
   type Listener,
   type MessageEvent,

@@ -322,20 +322,38 @@ class Arrival<UserData> implements SocketPeer {
       return
     }
     checkOrigin(request, admission)
-    const authorized = handlers.authorize === undefined ? true : handlers.authorize(request)
-    if (!isPromise(authorized)) {
-      this.#admit(request, key, rest, authorized)
-      return
-    }
-    // What the peer sends meanwhile stays in the socket.
-    this.socket.pause()
-    this.#settle(authorized, (authorization) => this.#admit(request, key, rest, authorization))
+    this.#ask(
+      () => (handlers.authorize === undefined ? true : handlers.authorize(request)),
+      (authorization) => this.#admit(request, key, rest, authorization),
+    )
   }
 
-  #settle<T>(promise: PromiseLike<T>, then: (value: T) => void): void {
-    // A peer that has sent its last byte meanwhile still gets its answer.
+  /** Asks a handler of the user's, and goes on with its answer. Whatever it throws is not a refusal of ours. */
+  #ask<T>(handler: () => T | PromiseLike<T>, goOn: (answer: T) => void): void {
+    let answer: T | PromiseLike<T>
+    try {
+      answer = handler()
+    } catch (error) {
+      this.#handlerFailed(error)
+      return
+    }
+    if (!isPromise(answer)) {
+      goOn(answer)
+      return
+    }
+    // What the peer sends meanwhile stays in the socket, and if it has sent its last byte it still gets its answer.
+    this.socket.pause()
     this.socket.allowHalfOpen = true
-    promise.then(then).then(undefined, (error) => this.#failed(error))
+    answer.then(
+      (settled) => {
+        try {
+          goOn(settled)
+        } catch (error) {
+          this.#failed(error)
+        }
+      },
+      (error) => this.#handlerFailed(error),
+    )
   }
 
   #admit(request: HttpRequest, key: string, rest: Buffer, authorization: Authorization<UserData>): void {
@@ -370,12 +388,10 @@ class Arrival<UserData> implements SocketPeer {
         'This port speaks WebSocket; connect with a WebSocket client.',
       )
     }
-    const answer = handlers.respond(request)
-    if (!isPromise(answer)) {
-      this.#answerPlain(request, answer)
-      return
-    }
-    this.#settle(answer, (answer) => this.#answerPlain(request, answer))
+    this.#ask(
+      () => handlers.respond!(request),
+      (answer) => this.#answerPlain(request, answer),
+    )
   }
 
   #answerPlain(request: HttpRequest, answer: HttpAnswer | undefined): void {
@@ -396,21 +412,17 @@ class Arrival<UserData> implements SocketPeer {
     this.socket.end(bytes, () => mayLinger || this.socket.destroy())
   }
 
-  /** A no of ours, or an exception in a handler: that one is the user's to see, and a 500 for the peer. */
+  /** A no of ours, or something that the answer to the peer cannot be made of. */
   #failed(error: unknown): void {
-    if (error instanceof HandshakeError) {
-      this.refuse(error)
-      return
-    }
+    if (error instanceof HandshakeError) this.refuse(error)
+    else this.#handlerFailed(error)
+  }
+
+  /** An exception in a handler is the user's to see, and a 500 for the peer. */
+  #handlerFailed(error: unknown): void {
     this.#reception.options.report(error)
-    const isUpgrade = this.#request?.isUpgrade ?? true
-    this.refuse(
-      new HandshakeError(
-        isUpgrade ? 'ERR_AUTHORIZE_FAILED' : 'ERR_RESPOND_FAILED',
-        500,
-        'The server failed to decide; try again later.',
-      ),
-    )
+    const code = this.#request?.isUpgrade === false ? 'ERR_RESPOND_FAILED' : 'ERR_AUTHORIZE_FAILED'
+    this.refuse(new HandshakeError(code, 500, 'The server failed to decide; try again later.'))
   }
 
   #tellRefusal(error: HandshakeError): void {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { Authorization, Refusal } from '../../src/index.ts'
+import { type Authorization, HandshakeError, type Refusal } from '../../src/index.ts'
 import { defer, Queue } from '../support/queue.ts'
 import { plainRequest, RawClient, text, upgradeRequest } from '../support/raw-client.ts'
 import { openClient, startServer, until } from '../support/servers.ts'
@@ -289,5 +289,28 @@ describe('while an authorize handler is at work', () => {
     await lingering.leave(1001)
     await closing
     expect(opened).toEqual(['/'])
+  })
+})
+
+describe('an authorize handler that fails with an error of this library', () => {
+  it.each([0, 101, 404])('is no refusal with status %d, but a 500 and an error', async (status) => {
+    const upstream = new HandshakeError('ERR_RESPONSE_STATUS', status, 'another server said no')
+    for (const authorize of [
+      () => Promise.reject(upstream),
+      () => {
+        throw upstream
+      },
+    ]) {
+      const errors = new Queue<Error>()
+      const { port } = await startServer({ authorize, error: errors.push })
+      const answer = await RawClient.ask({ port }, upgradeRequest())
+      expect(answer.status).toBe(500)
+      expect(await errors.next()).toBe(upstream)
+    }
+  })
+
+  it('says no when it says nothing', async () => {
+    const { port } = await startServer({ authorize: () => undefined as never })
+    expect((await RawClient.ask({ port }, upgradeRequest())).status).toBe(403)
   })
 })

@@ -680,6 +680,16 @@ describe('TokenGate', () => {
     expect(gateFor('secret')([token])).toBe(WRONG)
   })
 
+  it('takes a base64 token whose plus came as a space', () => {
+    expect(gateFor('a+b/c')(['a b/c'])).toBe(YES)
+    expect(gateFor('a b')(['a b'])).toBe(YES)
+    expect(gateFor('a b')(['a+b'])).toBe(WRONG)
+  })
+
+  it('does not look at more tokens than a request has ways to send one', () => {
+    expect(gateFor('secret')([...new Array<string>(100).fill('wrong'), 'secret'])).toBe(WRONG)
+  })
+
   it('refuses who has none, and says how to send it', () => {
     expect(gateFor('secret')([])).toBe(MISSING)
     expect(() => new TokenGate('secret').check([], HERE, 0)).toThrow(/\?token=.*Authorization: Bearer.*bearer\./)

@@ -1073,3 +1073,20 @@ describe('two endpoints, one for each end', () => {
     client.expectClosedWith(4000)
   })
 })
+
+describe('something that fails while bytes are read, and is no fault of the peer', () => {
+  it.each(['server', 'client'] as const)('goes to the host and not to whoever hands over the bytes: %s', (role) => {
+    const endpoint = new Endpoint(role)
+    const failures: unknown[] = []
+    const error = new RangeError('Cannot create a string longer than that')
+    endpoint.host.onFailure = (failure) => void failures.push(failure)
+    endpoint.host.onMessage = () => {
+      throw error
+    }
+    const other = new Endpoint(role === 'server' ? 'client' : 'server')
+    other.protocol.sendText('text')
+    for (const piece of other.host.pieces) endpoint.protocol.receive(Buffer.from(piece))
+    expect(failures).toEqual([error])
+    expect(endpoint.host.violations).toEqual([])
+  })
+})
