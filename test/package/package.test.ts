@@ -18,7 +18,16 @@ const MAX_PACKED_BYTES = 100_000
 /** What `import` gives. A name that leaves, or changes, breaks programs of others. */
 const VALUES = [
   ...['CloseCode', 'HandshakeError', 'Opcode', 'ProtocolError', 'UsageError', 'WebSocketConnection', 'WebSocketError'],
-  ...['WebSocketServer', 'broadcast', 'connect', 'createApi', 'getServer', 'onClientConnected', 'onClientDisconnected'],
+  ...[
+    'WebSocketServer',
+    'broadcast',
+    'connect',
+    'createApi',
+    'events',
+    'getServer',
+    'onClientConnected',
+    'onClientDisconnected',
+  ],
   ...['onMessage', 'send', 'startServer', 'stopServer'],
 ]
 /** And `import type`. */
