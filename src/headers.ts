@@ -2,7 +2,7 @@ import { HandshakeError, UsageError } from './errors.ts'
 
 /*
  * The grammar of HTTP header fields as far as a WebSocket handshake needs it (RFC 9110 §5, RFC 6455 §9.1).
- * Hand-written and linear: no regular expression ever runs over what a peer has sent.
+ * Hand-written and linear: no regular expression takes part in the parsing.
  */
 
 /** RFC 9110 §5.6.2: letters, digits and !#$%&'*+-.^_`|~ */

@@ -37,11 +37,6 @@ export class HeadReader {
     this.#limits = limits
   }
 
-  /** Whether anything has come at all. */
-  get started(): boolean {
-    return this.#bytes.length > 0
-  }
-
   /**
    * Takes the next bytes. Returns the head as latin1 text without its empty line, and the bytes behind it (which
    * belong to the next protocol), or undefined while the head is not whole.

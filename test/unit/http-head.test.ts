@@ -46,15 +46,6 @@ describe('HeadReader', () => {
     expect(read(['\r\n\r\n'])).toEqual({ text: '', rest: '' })
   })
 
-  it('knows whether anything has come', () => {
-    const reader = new HeadReader(LIMITS)
-    expect(reader.started).toBe(false)
-    reader.push(Buffer.alloc(0))
-    expect(reader.started).toBe(false)
-    reader.push(Buffer.from('G'))
-    expect(reader.started).toBe(true)
-  })
-
   describe('with a limit', () => {
     const limits = { maxHeadBytes: HEAD.length, maxHeaders: 100 }
     const smaller = { maxHeadBytes: HEAD.length - 1, maxHeaders: 100 }
