@@ -25,6 +25,8 @@ const spares: Buffer[] = []
  */
 export class MessageAssembly {
   readonly opcode: Opcode
+  /** Its first frame had RSV1: the payload is to be inflated (RFC 7692 §6). */
+  readonly compressed: boolean
   /** Bytes so far. */
   length = 0
   /** Frames so far. */
@@ -41,8 +43,9 @@ export class MessageAssembly {
   /** What `length` will be at the end of the current frame, as its header says. */
   #announced = 0
 
-  constructor(opcode: Opcode) {
+  constructor(opcode: Opcode, compressed = false) {
     this.opcode = opcode
+    this.compressed = compressed
   }
 
   /** A frame with this many bytes of payload begins. */
@@ -102,7 +105,7 @@ export class MessageAssembly {
   }
 
   #newBlock(size: number): Buffer {
-    const spare = this.opcode === Opcode.TEXT && size <= SPARE_BYTES ? spares.pop() : undefined
+    const spare = this.opcode === Opcode.TEXT && !this.compressed && size <= SPARE_BYTES ? spares.pop() : undefined
     return spare !== undefined && spare.length >= size ? spare : Buffer.allocUnsafeSlow(size)
   }
 

@@ -6,11 +6,21 @@ import { callHandler, isPromise } from './handlers.ts'
 import { Inbox, type Message } from './inbox.ts'
 import { Output, UNFLUSHED_BYTES } from './output.ts'
 import { PingLedger } from './pings.ts'
+import type { PreparedMessage } from './prepared.ts'
 import { type CloseEvent, type ProtocolOptions, type ProtocolState, WebSocketProtocol } from './protocol.ts'
 import { adopt } from './socket-peer.ts'
 
 /** What can be sent. Text goes out as a text message, bytes as a binary one. */
 export type Data = string | Uint8Array | ArrayBuffer
+
+/** How a message is sent. */
+export interface SendOptions {
+  /**
+   * Whether it is compressed, where the connection has agreed on compression. Default: when it has at least
+   * `threshold` bytes.
+   */
+  readonly compress?: boolean | undefined
+}
 
 /** What happens to a client whose buffer is full. */
 export type SlowConsumerPolicy = 'close' | 'drop'
@@ -63,6 +73,8 @@ export interface ConnectionOwner<UserData> {
 export interface ConnectionInit<UserData> {
   readonly socket: Duplex
   readonly owner: ConnectionOwner<UserData>
+  /** Default: the owner's settings. Others where compression was agreed on. */
+  readonly protocol?: ProtocolOptions | undefined
   readonly id: string
   readonly data: UserData
   readonly path: string
@@ -71,7 +83,7 @@ export interface ConnectionInit<UserData> {
 }
 
 /** Why a peer is not read for a while; any of them is enough. */
-const Hold = { USER: 1, INBOX: 2, OUTPUT: 4 } as const
+const Hold = { USER: 1, INBOX: 2, OUTPUT: 4, INFLATE: 8 } as const
 
 /** A peer that leaves this much of its answers unread is not read either. */
 const UNREAD_BYTES = 1_048_576
@@ -118,7 +130,7 @@ export class WebSocketConnection<UserData = unknown> {
     this.#socket = init.socket
     this.#output = new Output(init.socket, this)
     this.#owner = init.owner
-    this.#protocol = new WebSocketProtocol(init.owner.settings, this)
+    this.#protocol = new WebSocketProtocol(init.protocol ?? init.owner.settings, this)
   }
 
   // ── state ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -134,7 +146,16 @@ export class WebSocketConnection<UserData = unknown> {
    */
   get bufferedBytes(): number {
     if (this.#output.unsentBytes >= UNFLUSHED_BYTES) this.#output.flush()
-    return this.#output.unsentBytes
+    return this.#unsentBytes
+  }
+
+  get #unsentBytes(): number {
+    return this.#output.unsentBytes + this.#protocol.queuedBytes
+  }
+
+  /** Whether messages are compressed (RFC 7692): both sides have agreed on it. */
+  get compressed(): boolean {
+    return this.#protocol.compressed
   }
 
   // ── sending ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -147,22 +168,23 @@ export class WebSocketConnection<UserData = unknown> {
    *   (what follows then is the option `slowConsumer`).
    * @throws UsageError `ERR_DATA_TYPE` for anything but a string, a `Uint8Array` or an `ArrayBuffer`.
    */
-  send(data: Data): boolean {
+  send(data: Data, options?: SendOptions): boolean {
+    const compress = options?.compress
     if (typeof data === 'string') {
       if (this.#protocol.state !== 'open' || !this.#hasRoom(data)) return false
-      this.#protocol.sendText(data)
+      this.#protocol.sendText(data, compress)
     } else {
       const bytes = toBytes(data)
       if (this.#protocol.state !== 'open' || !this.#hasRoom(bytes)) return false
-      this.#protocol.sendBinary(bytes)
+      this.#protocol.sendBinary(bytes, compress)
     }
     return true
   }
 
-  /** @internal Sends frames that were encoded for several connections. */
-  sendEncoded(frames: Buffer): boolean {
-    if (this.#protocol.state !== 'open' || !this.#hasRoom(frames)) return false
-    this.#protocol.sendEncoded(frames)
+  /** @internal Sends a message that was prepared for several connections. */
+  sendPrepared(message: PreparedMessage): boolean {
+    if (this.#protocol.state !== 'open' || !this.#hasRoom(message.plain)) return false
+    this.#protocol.sendPrepared(message)
     return true
   }
 
@@ -170,14 +192,14 @@ export class WebSocketConnection<UserData = unknown> {
   #hasRoom(data: string | Uint8Array): boolean {
     // While the socket takes everything, what waits is bounded by the batch.
     const output = this.#output
-    if (!output.congested && data.length <= UNFLUSHED_BYTES) return true
+    if (!output.congested && data.length <= UNFLUSHED_BYTES && this.#protocol.queuedBytes === 0) return true
     const { maxBufferedBytes, slowConsumer } = this.#owner.settings
     // To count the bytes of a text takes as long as to encode it, and three for each unit mostly fit as well.
     const most = typeof data === 'string' ? data.length * 3 : data.length
-    if (output.unsentBytes + most <= maxBufferedBytes) return true
+    if (this.#unsentBytes + most <= maxBufferedBytes) return true
     const size = typeof data === 'string' ? Buffer.byteLength(data) : data.length
     output.flush()
-    const unsent = output.unsentBytes
+    const unsent = this.#unsentBytes
     // A message of any size may go to a peer that keeps up: what bounds it is the sender.
     if (unsent === 0 || unsent + size <= maxBufferedBytes) return true
     output.notice()
@@ -194,9 +216,15 @@ export class WebSocketConnection<UserData = unknown> {
    * @throws WebSocketError `ERR_CONNECTION_CLOSED` when the connection ends before.
    */
   async flushed(): Promise<void> {
+    if (this.#protocol.queuedBytes > 0) await this.#sent()
     this.#output.flush()
     if (this.#output.congested) return this.#output.wait()
     if (!this.#socket.writable) throw closedError()
+  }
+
+  /** Resolves when everything accepted so far is on its way to the socket. */
+  #sent(): Promise<void> {
+    return new Promise((resolve, reject) => this.#protocol.whenSent(resolve, () => reject(closedError())))
   }
 
   /**
@@ -218,7 +246,11 @@ export class WebSocketConnection<UserData = unknown> {
         clearTimeout(timer)
         error === undefined ? resolve() : reject(error)
       }
-      this.#ping(settle)
+      // Behind messages that wait, though a ping could overtake them.
+      this.#protocol.whenSent(
+        () => this.#ping(settle),
+        () => settle(closedError()),
+      )
     })
   }
 
@@ -335,6 +367,8 @@ export class WebSocketConnection<UserData = unknown> {
   /** @internal TCP is gone. */
   socketClosed(): void {
     if (this.#protocol.state === 'closed') return
+    // What was received before is still delivered.
+    if ((this.#holds & Hold.INFLATE) !== 0 && this.state !== 'draining') return
     const event = this.#protocol.receiveEnd()
     this.#output.close(closedError)
     this.#pings?.fail()
@@ -387,6 +421,25 @@ export class WebSocketConnection<UserData = unknown> {
     }
     inbox.push(message)
     if (inbox.full) this.#hold(Hold.INBOX)
+  }
+
+  /** @internal A message is being inflated elsewhere; those behind it wait. */
+  onInflating(): void {
+    this.#hold(Hold.INFLATE)
+  }
+
+  /** @internal */
+  onInflated(): void {
+    this.#release(Hold.INFLATE)
+    if (this.#socket.closed) this.socketClosed()
+  }
+
+  /** @internal What had to wait for its compression has left: for whoever has seen it in `bufferedBytes`. */
+  onQueueEmpty(bytes: number): void {
+    if (bytes < UNFLUSHED_BYTES) return
+    this.#output.flush()
+    if (this.#output.congested) this.#output.notice()
+    else this.outputDrained()
   }
 
   /** @internal */

@@ -10,6 +10,7 @@ export type ProtocolErrorCode =
   | 'ERR_UNEXPECTED_CONTINUATION'
   | 'ERR_EXPECTED_CONTINUATION'
   | 'ERR_TEXT_UTF8'
+  | 'ERR_COMPRESSED_DATA'
   | 'ERR_CLOSE_PAYLOAD'
   | 'ERR_CLOSE_CODE'
   | 'ERR_CLOSE_REASON_UTF8'
@@ -52,6 +53,8 @@ export type HandshakeErrorCode =
   | 'ERR_RESPONSE_SUBPROTOCOL'
   | 'ERR_RESPONSE_EXTENSION'
   | 'ERR_RESPONSE_INCOMPLETE'
+  | 'ERR_REDIRECT'
+  | 'ERR_TOO_MANY_REDIRECTS'
 
 /** The caller asked for something that cannot be. */
 export type UsageErrorCode =
@@ -87,8 +90,8 @@ export class ProtocolError extends WebSocketError {
   declare readonly code: ProtocolErrorCode
   readonly closeCode: number
 
-  constructor(code: ProtocolErrorCode, closeCode: number, message: string) {
-    super(code, message)
+  constructor(code: ProtocolErrorCode, closeCode: number, message: string, options?: ErrorOptions) {
+    super(code, message, options)
     this.closeCode = closeCode
   }
 }
@@ -98,10 +101,18 @@ export class HandshakeError extends WebSocketError {
   override readonly name = 'HandshakeError'
   declare readonly code: HandshakeErrorCode
   readonly status: number
+  /** How long the server has asked to stay away, by `Retry-After`, in milliseconds; undefined when it has not. */
+  readonly retryAfterMs: number | undefined
 
-  constructor(code: HandshakeErrorCode, status: number, message: string, options?: ErrorOptions) {
+  constructor(
+    code: HandshakeErrorCode,
+    status: number,
+    message: string,
+    options?: ErrorOptions & { readonly retryAfterMs?: number | undefined },
+  ) {
     super(code, message, options)
     this.status = status
+    this.retryAfterMs = options?.retryAfterMs
   }
 }
 

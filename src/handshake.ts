@@ -193,13 +193,16 @@ function checkOwnFields(headers: Readonly<Record<string, string>>): void {
 export interface Acceptance {
   readonly key: string
   readonly subprotocol: string
+  /** `Sec-WebSocket-Extensions`; default none. */
+  readonly extensions?: string | undefined
   readonly headers?: Readonly<Record<string, string>> | undefined
 }
 
 /** The answer that opens the connection (§4.2.2). */
-export function formatAcceptance({ key, subprotocol, headers }: Acceptance): string {
+export function formatAcceptance({ key, subprotocol, extensions, headers }: Acceptance): string {
   let text = `HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${acceptFor(key)}\r\n`
   if (subprotocol !== '') text += formatFields([['Sec-WebSocket-Protocol', subprotocol]])
+  if (extensions !== undefined) text += `Sec-WebSocket-Extensions: ${extensions}\r\n`
   if (headers !== undefined) {
     checkOwnFields(headers)
     text += formatFields(Object.entries(headers))

@@ -1,5 +1,8 @@
 import type { ConnectionSettings, SlowConsumerPolicy } from './connection.ts'
+import { deflateProfile } from './deflate.ts'
 import { UsageError } from './errors.ts'
+import type { Compression, DeflateAgreement } from './extension.ts'
+import { maxCompressedBytes, type ProtocolOptions } from './protocol.ts'
 
 /** Options with all of them set. */
 export type Defaults<Options> = { readonly [Name in keyof Options]-?: NonNullable<Options[Name]> }
@@ -176,5 +179,35 @@ export function resolveTiming(role: 'client' | 'server', options: ConnectionLimi
       pongTimeoutMs,
       closeTimeoutMs,
     }),
+  }
+}
+
+/**
+ * The settings of connections that have agreed on compression: the same for all of them that have agreed on the same,
+ * so that they share what depends on it.
+ */
+export class CompressedSettings {
+  readonly #plain: ConnectionSettings
+  readonly #compression: Compression
+  readonly #known = new Map<string, ProtocolOptions>()
+
+  constructor(plain: ConnectionSettings, compression: Compression) {
+    this.#plain = plain
+    this.#compression = compression
+  }
+
+  get(agreement: DeflateAgreement): ProtocolOptions {
+    const key = Object.values(agreement).join()
+    let options = this.#known.get(key)
+    if (options === undefined) {
+      options = Object.freeze({
+        ...this.#plain,
+        allowRsv1: true,
+        maxFrameBytes: maxCompressedBytes(this.#plain.maxMessageBytes),
+        deflate: deflateProfile(agreement, this.#compression, this.#plain.role),
+      })
+      this.#known.set(key, options)
+    }
+    return options
   }
 }

@@ -2,7 +2,7 @@ import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { Backlog, SLICE_BYTES } from './backlog.ts'
 import { type BatchMember, batch, type Run } from './batch.ts'
-import type { FrameSink } from './protocol.ts'
+import type { FrameSink } from './sender.ts'
 
 /** What the output of a connection has to tell it. */
 export interface OutputHost {

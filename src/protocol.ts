@@ -1,19 +1,10 @@
 import { MessageAssembly } from './assembly.ts'
 import { CloseCode, isSendableCloseCode, MAX_CLOSE_REASON_BYTES, MAX_CONTROL_BYTES, Opcode } from './constants.ts'
+import { type DeflateProfile, MessageDeflate } from './deflate.ts'
 import { ProtocolError, UsageError } from './errors.ts'
-import {
-  FrameDecoder,
-  type FrameDecoderOptions,
-  firstByte,
-  headerSize,
-  MAX_HEADER_BYTES,
-  maxTextFrameSize,
-  type Piece,
-  writeFrame,
-  writeHeader,
-  writeTextFrame,
-} from './framing.ts'
-import { applyMask, randomMaskingKey } from './masking.ts'
+import { FrameDecoder, type FrameDecoderOptions, type Piece } from './framing.ts'
+import type { PreparedMessage } from './prepared.ts'
+import { MessageSender, type SenderHost, type SenderOptions } from './sender.ts'
 import { advanceUtf8, UTF8_INVALID, UTF8_START } from './utf8.ts'
 
 /** Where one peer of one connection stands (RFC 6455 §7.1). */
@@ -37,7 +28,9 @@ export interface CloseEvent {
 }
 
 /** The role, and limits on what a peer makes us keep. */
-export interface ProtocolOptions extends FrameDecoderOptions {
+export interface ProtocolOptions extends FrameDecoderOptions, SenderOptions {
+  /** Set where permessage-deflate was agreed on; then `allowRsv1` is too. */
+  readonly deflate?: DeflateProfile | undefined
   /** Longest message, after assembly. */
   readonly maxMessageBytes: number
   /** Most frames of one message. */
@@ -46,22 +39,13 @@ export interface ProtocolOptions extends FrameDecoderOptions {
   readonly maxPendingPongs: number
 }
 
-/** Where encoded bytes go: an area to write them into, and a queue for bytes that are not copied. */
-export interface FrameSink {
-  /** The memory that `reserve` gives room in; may be another one after each call of it. */
-  readonly area: Buffer
-  /** Makes room for `size` bytes behind all earlier output; returns their offset in `area`. */
-  reserve(size: number): number
-  /** The reserved room was used up to `end`. */
-  commit(end: number): void
-  /** Appends bytes as they are; they must not change any more. */
-  append(bytes: Buffer): void
-}
-
 /** The other side of the protocol: the socket and the user. */
-export interface ProtocolHost extends FrameSink {
+export interface ProtocolHost extends SenderHost {
   /** A whole message: a text as string, or binary. */
   onMessage(data: string | Buffer): void
+  /** A message is being inflated elsewhere: `hold` until `onInflated`. */
+  onInflating(): void
+  onInflated(): void
   /** A Pong frame; the payload is a view and only valid now. */
   onPong(payload: Buffer): void
   /** Everything that is to be sent has been; end TCP behind it (§7.1.1). */
@@ -74,10 +58,6 @@ export interface ProtocolHost extends FrameSink {
   flushNow(): boolean
 }
 
-/** Longest text, in UTF-16 units, that is encoded in the sink's area; longer ones get memory of their own. */
-const ENCODED_IN_PLACE = 1_048_576
-/** Longer payloads of binary messages are not copied when they need no mask. */
-const COPIED_BYTES = 16_384
 const NO_REASON: Buffer = Buffer.alloc(0)
 
 /**
@@ -91,6 +71,8 @@ export class WebSocketProtocol {
 
   readonly #options: ProtocolOptions
   readonly #host: ProtocolHost
+  readonly #sender: MessageSender
+  readonly #deflate: MessageDeflate | undefined
   /** Only while a chunk is read or a frame is incomplete. */
   #decoder: FrameDecoder | undefined = undefined
   /** The message that is not whole yet. */
@@ -105,6 +87,8 @@ export class WebSocketProtocol {
   constructor(options: ProtocolOptions, host: ProtocolHost) {
     this.#options = options
     this.#host = host
+    this.#deflate = options.deflate === undefined ? undefined : new MessageDeflate(options.deflate)
+    this.#sender = new MessageSender(options, host, this.#deflate)
   }
 
   // ── in ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -135,6 +119,7 @@ export class WebSocketProtocol {
   abandon(reason = ''): void {
     if (this.state === 'open' || this.state === 'close-sent') this.state = 'draining'
     this.#assembly = undefined
+    this.#sender.cancel()
     this.#closeEvent ??= { code: CloseCode.ABNORMAL, reason, wasClean: false }
   }
 
@@ -142,6 +127,7 @@ export class WebSocketProtocol {
   receiveEnd(): CloseEvent {
     this.state = 'closed'
     this.#assembly = undefined
+    this.#sender.cancel()
     return this.#closeEvent ?? { code: CloseCode.ABNORMAL, reason: '', wasClean: false }
   }
 
@@ -156,11 +142,7 @@ export class WebSocketProtocol {
         if (this.state === 'draining') break
       }
     } catch (error) {
-      // The one place where a violation becomes a close code.
-      if (error instanceof ProtocolError) {
-        this.#host.onViolation(error)
-        this.fail(error.closeCode, error.message)
-      } else this.#host.onFailure(error)
+      this.#failed(error)
     } finally {
       this.#reading = false
       if (decoder.idle) {
@@ -168,6 +150,14 @@ export class WebSocketProtocol {
         spareDecoder = decoder
       }
     }
+  }
+
+  /** The one place where a violation becomes a close code. */
+  #failed(error: unknown): void {
+    if (error instanceof ProtocolError) {
+      this.#host.onViolation(error)
+      this.fail(error.closeCode, error.message)
+    } else this.#host.onFailure(error)
   }
 
   #readData(piece: Piece): void {
@@ -180,15 +170,20 @@ export class WebSocketProtocol {
       this.#assembly === undefined
     ) {
       // The common case: a message in one frame in one chunk.
-      if (piece.opcode === Opcode.BINARY) this.#host.onMessage(piece.bytes.subarray(piece.start, piece.end))
+      if (piece.rsv1) this.#inflate(piece.opcode, piece.bytes.subarray(piece.start, piece.end))
+      else if (piece.opcode === Opcode.BINARY) this.#host.onMessage(piece.bytes.subarray(piece.start, piece.end))
       else this.#host.onMessage(decodeText(piece.bytes, piece.start, piece.end, piece.ascii))
       return
     }
     const assembly = piece.starts ? this.#startFrame(piece) : this.#assembly!
-    if (assembly.opcode === Opcode.TEXT) checkText(assembly, piece)
+    if (assembly.opcode === Opcode.TEXT && !assembly.compressed) checkText(assembly, piece)
     assembly.append(piece.bytes, piece.start, piece.end)
     if (!piece.ends || !piece.fin) return
     this.#assembly = undefined
+    if (assembly.compressed) {
+      this.#inflate(assembly.opcode, assembly.takeBytes())
+      return
+    }
     if (assembly.utf8 !== UTF8_START) throw invalidText()
     this.#host.onMessage(assembly.opcode === Opcode.BINARY ? assembly.takeBytes() : assembly.takeText())
   }
@@ -212,10 +207,11 @@ export class WebSocketProtocol {
           'a message began inside another one',
         )
       }
-      assembly = this.#assembly = new MessageAssembly(piece.opcode)
+      assembly = this.#assembly = new MessageAssembly(piece.opcode, piece.rsv1)
     }
     const { maxMessageBytes, maxFragments } = this.#options
-    if (assembly.length + piece.payloadLength > maxMessageBytes) {
+    const maxBytes = assembly.compressed ? maxCompressedBytes(maxMessageBytes) : maxMessageBytes
+    if (assembly.length + piece.payloadLength > maxBytes) {
       throw new ProtocolError(
         'ERR_MESSAGE_TOO_BIG',
         CloseCode.MESSAGE_TOO_BIG,
@@ -231,6 +227,33 @@ export class WebSocketProtocol {
       )
     }
     return assembly
+  }
+
+  /** A whole message that is compressed; its limit is on what comes out. */
+  #inflate(opcode: Opcode, payload: Buffer): void {
+    const { maxMessageBytes } = this.#options
+    const deflate = this.#deflate!
+    const inflated = deflate.inflate(payload, maxMessageBytes)
+    if (inflated !== undefined) {
+      this.#emitInflated(opcode, inflated)
+      return
+    }
+    this.#host.onInflating()
+    deflate.inflateLater(payload, maxMessageBytes, (error, later) => {
+      if (this.state === 'open' || this.state === 'close-sent') {
+        try {
+          if (error !== undefined) throw error
+          this.#emitInflated(opcode, later)
+        } catch (thrown) {
+          this.#failed(thrown)
+        }
+      }
+      this.#host.onInflated()
+    })
+  }
+
+  #emitInflated(opcode: Opcode, bytes: Buffer): void {
+    this.#host.onMessage(opcode === Opcode.BINARY ? bytes : decodeText(bytes, 0, bytes.length, false))
   }
 
   #readControl(piece: Piece): void {
@@ -254,7 +277,7 @@ export class WebSocketProtocol {
       this.#pendingPongs = 0
     }
     this.#pendingPongs++
-    this.#sendControl(Opcode.PONG, payload)
+    this.#sender.sendControl(Opcode.PONG, payload)
   }
 
   /** §5.5.1 */
@@ -269,50 +292,44 @@ export class WebSocketProtocol {
   /** Both Close frames are through. §7.1.1: the server ends TCP; a client gives it the time to do so. */
   #finish(): void {
     this.state = 'draining'
-    if (this.#options.role === 'server') this.#host.onEnd()
+    if (this.#options.role === 'server') this.#sender.whenSent(() => this.#host.onEnd())
   }
 
   // ── out ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Sends a text message; the state must be `open`. */
-  sendText(text: string): void {
-    const first = firstByte(Opcode.TEXT, true, false)
-    if (text.length <= ENCODED_IN_PLACE) {
-      const sink = this.#host
-      const at = sink.reserve(maxTextFrameSize(text))
-      sink.commit(writeTextFrame(sink.area, at, first, text, this.#nextMaskingKey()))
-    } else {
-      this.#host.append(encodeText(text, this.#nextMaskingKey()))
-    }
+  /** Messages may be compressed. */
+  get compressed(): boolean {
+    return this.#deflate !== undefined
   }
 
-  /** Sends a binary message; the state must be `open`. Above 16 KiB a server sends the very bytes, without a copy. */
-  sendBinary(payload: Uint8Array): void {
-    const sink = this.#host
-    const first = firstByte(Opcode.BINARY, true, false)
-    const maskingKey = this.#nextMaskingKey()
-    if (payload.byteLength <= COPIED_BYTES) {
-      const at = sink.reserve(MAX_HEADER_BYTES + payload.byteLength)
-      sink.commit(writeFrame(sink.area, at, first, payload, maskingKey))
-    } else if (maskingKey === undefined) {
-      const at = sink.reserve(MAX_HEADER_BYTES)
-      sink.commit(writeHeader(sink.area, at, first, payload.byteLength, undefined))
-      sink.append(Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength))
-    } else {
-      const bytes = Buffer.allocUnsafe(headerSize(payload.byteLength, true) + payload.byteLength)
-      writeFrame(bytes, 0, first, payload, maskingKey)
-      sink.append(bytes)
-    }
+  /** Bytes of messages that wait for one before them, which is still being compressed. */
+  get queuedBytes(): number {
+    return this.#sender.queuedBytes
   }
 
-  /** Sends whole frames that were encoded before, for several connections at once; the state must be `open`. */
-  sendEncoded(frames: Buffer): void {
-    this.#host.append(frames)
+  /** Sends a text message; the state must be `open`. `compress` undefined leaves it to the threshold. */
+  sendText(text: string, compress?: boolean): void {
+    this.#sender.sendText(text, compress)
   }
 
-  /** Sends a Ping (§5.5.2) with up to 125 bytes; the state must be `open`. */
+  /** Sends a binary message; the state must be `open`. Above 16 KiB it is not copied: the bytes must not change. */
+  sendBinary(payload: Uint8Array, compress?: boolean): void {
+    this.#sender.sendPayload(Opcode.BINARY, payload, compress)
+  }
+
+  /** Sends a message that was prepared for several connections; the state must be `open`. */
+  sendPrepared(message: PreparedMessage): void {
+    this.#sender.sendPrepared(message)
+  }
+
+  /** Sends a Ping (§5.5.2) with up to 125 bytes; the state must be `open`. It overtakes messages that wait. */
   sendPing(payload: Uint8Array): void {
-    this.#sendControl(Opcode.PING, payload)
+    this.#sender.sendControl(Opcode.PING, payload)
+  }
+
+  /** Calls back when everything sent so far is on its way to the socket: at once when nothing waits, else later; or `cancelled`. */
+  whenSent(action: () => void, cancelled?: () => void): void {
+    this.#sender.whenSent(action, cancelled)
   }
 
   /** The output has reached the kernel: no pong waits any more. */
@@ -331,7 +348,10 @@ export class WebSocketProtocol {
   /** Fails the connection (§7.1.7): tells the peer why, unless a Close frame is out, and ends TCP. */
   fail(code: number, reason: string): void {
     if (this.state === 'draining' || this.state === 'closed') return
-    if (this.state === 'open') this.#sendClose(formatClose(code, reason))
+    // Nothing follows a failure but the Close frame, which may wait with what is given up.
+    const isCloseOut = this.state === 'close-sent' && this.#sender.queuedBytes === 0
+    this.#sender.cancel()
+    if (!isCloseOut) this.#sendClose(formatClose(code, reason))
     this.state = 'draining'
     this.#assembly = undefined
     this.#closeEvent = { code, reason, wasClean: false }
@@ -339,18 +359,7 @@ export class WebSocketProtocol {
   }
 
   #sendClose(payload: Uint8Array): void {
-    this.#sendControl(Opcode.CLOSE, payload)
-  }
-
-  #sendControl(opcode: Opcode, payload: Uint8Array): void {
-    const sink = this.#host
-    const at = sink.reserve(MAX_HEADER_BYTES + MAX_CONTROL_BYTES)
-    sink.commit(writeFrame(sink.area, at, firstByte(opcode, true, false), payload, this.#nextMaskingKey()))
-  }
-
-  /** §5.3: "a client MUST mask all frames that it sends", each with a fresh key. */
-  #nextMaskingKey(): number | undefined {
-    return this.#options.role === 'client' ? randomMaskingKey() : undefined
+    this.#sender.whenSent(() => this.#sender.sendControl(Opcode.CLOSE, payload))
   }
 }
 
@@ -364,16 +373,9 @@ function takeDecoder(options: ProtocolOptions): FrameDecoder {
   return spare
 }
 
-/** A text message as one frame in memory of its own. */
-export function encodeText(text: string, maskingKey?: number): Buffer {
-  const length = Buffer.byteLength(text)
-  const size = headerSize(length, maskingKey !== undefined)
-  const bytes = Buffer.allocUnsafe(size + length)
-  writeHeader(bytes, 0, firstByte(Opcode.TEXT, true, false), length, maskingKey)
-  // One byte per character means ASCII, which is written faster as such.
-  bytes.write(text, size, length === text.length ? 'latin1' : 'utf8')
-  if (maskingKey !== undefined) applyMask(bytes, size, size + length, maskingKey)
-  return bytes
+/** Most bytes of a compressed message: deflate makes what it cannot make smaller a little larger. */
+export function maxCompressedBytes(maxMessageBytes: number): number {
+  return Math.ceil(maxMessageBytes * 1.125) + 64
 }
 
 /** §8.1: a piece of a text fails at its first byte that cannot be. */

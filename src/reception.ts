@@ -2,6 +2,7 @@ import { channel } from 'node:diagnostics_channel'
 import type { Duplex } from 'node:stream'
 import { type AdmissionOptions, checkHost, checkOrigin, isLoopbackAddress, TokenGate, takeTokens } from './admission.ts'
 import { HandshakeError, type HandshakeErrorCode } from './errors.ts'
+import { acceptDeflateOffer, type Compression, type DeflateAgreement } from './extension.ts'
 import { callHandler, isPromise } from './handlers.ts'
 import {
   checkRequest,
@@ -73,6 +74,8 @@ export interface ReceptionOptions<UserData> {
   readonly headLimits: HeadLimits
   readonly path: string | undefined
   readonly subprotocols: readonly string[]
+  /** Undefined: offers of compression are declined. */
+  readonly compression: Compression | undefined
   readonly maxConnections: number
   /** Undefined: 256, and loopback addresses, which all local programs and proxies share, are not counted. */
   readonly maxConnectionsPerAddress: number | undefined
@@ -90,6 +93,8 @@ export interface Accepted<UserData> {
   readonly request: HttpRequest
   readonly data: UserData | undefined
   readonly subprotocol: string
+  /** What was agreed on for compression. */
+  readonly deflate: DeflateAgreement | undefined
   readonly rest: Buffer
 }
 
@@ -358,7 +363,7 @@ class Arrival<UserData> implements SocketPeer {
 
   #admit(request: HttpRequest, key: string, rest: Buffer, authorization: Authorization<UserData>): void {
     if (this.#answered) return
-    const { subprotocols, open } = this.#reception.options
+    const { subprotocols, compression, open } = this.#reception.options
     const said = typeof authorization === 'boolean' ? { accept: authorization } : authorization
     if (said?.accept !== true) {
       const {
@@ -371,11 +376,13 @@ class Arrival<UserData> implements SocketPeer {
     }
     const { data, headers } = said as { data?: UserData; headers?: Readonly<Record<string, string>> }
     const subprotocol = selectSubprotocol(subprotocols, request.subprotocols)
-    const acceptance = formatAcceptance({ key, subprotocol, headers })
+    const offered = request.headers.get('sec-websocket-extensions')
+    const deflate = compression && acceptDeflateOffer(offered, compression)
+    const acceptance = formatAcceptance({ key, subprotocol, extensions: deflate?.response, headers })
     this.#answered = true
     this.#reception.forget(this)
     this.socket.write(acceptance, 'latin1')
-    open({ socket: this.socket, request, data, subprotocol, rest })
+    open({ socket: this.socket, request, data, subprotocol, deflate: deflate?.agreement, rest })
   }
 
   /** A plain request. */

@@ -10,9 +10,9 @@ import {
   toBytes,
   WebSocketConnection,
 } from './connection.ts'
-import { CloseCode, Opcode } from './constants.ts'
+import { CloseCode } from './constants.ts'
 import { UsageError } from './errors.ts'
-import { encodeFrame } from './framing.ts'
+import { type CompressionOptions, resolveCompression } from './extension.ts'
 import { reportError } from './handlers.ts'
 import type { HttpRequest } from './handshake.ts'
 import { isToken } from './headers.ts'
@@ -20,6 +20,7 @@ import { randomId } from './ids.ts'
 import { isLoopbackHost, type Listening, listen } from './listen.ts'
 import {
   CONNECTION_DEFAULTS,
+  CompressedSettings,
   type ConnectionLimits,
   checkOptions,
   HEAD_DEFAULTS,
@@ -27,7 +28,8 @@ import {
   resolveTiming,
   withDefaults,
 } from './options.ts'
-import { checkCloseArguments, encodeText } from './protocol.ts'
+import { PreparedMessage } from './prepared.ts'
+import { checkCloseArguments } from './protocol.ts'
 import { type Accepted, Reception, type ReceptionHandlers } from './reception.ts'
 
 /** What a server tells its user; all handlers are optional, and one set serves all clients. */
@@ -68,6 +70,11 @@ export interface WebSocketServerOptions<UserData = unknown>
   readonly hosts?: readonly string[] | undefined
   /** Subprotocols in the server's order of preference; the first that the client offers is chosen. */
   readonly subprotocols?: readonly string[] | undefined
+  /**
+   * Compresses messages (permessage-deflate, RFC 7692) for clients that offer it; `true` for its defaults. Default false:
+   * it saves bytes and costs time, and on one machine bytes cost nothing. See docs/COMPRESSION.md.
+   */
+  readonly compression?: boolean | CompressionOptions | undefined
   /** Most sockets at a time, those in the handshake included; beyond it 503. Default 65,536. */
   readonly maxConnections?: number | undefined
   /**
@@ -81,6 +88,7 @@ const OPTION_NAMES: readonly string[] = [
   ...Object.keys(CONNECTION_DEFAULTS),
   ...Object.keys(HEAD_DEFAULTS),
   ...['port', 'possiblePorts', 'host', 'tls', 'path', 'token', 'origins', 'hosts', 'subprotocols'],
+  'compression',
   ...['maxConnections', 'maxConnectionsPerAddress'],
   ...['authorize', 'respond', 'refused', 'open', 'message', 'drain', 'close', 'error'],
 ]
@@ -95,6 +103,8 @@ export interface BroadcastOptions<UserData> {
   readonly except?: WebSocketConnection<UserData> | Iterable<WebSocketConnection<UserData>> | undefined
   /** Only clients for which it says true. */
   readonly filter?: ((client: WebSocketConnection<UserData>) => boolean) | undefined
+  /** Whether it is compressed for clients that have agreed on it. Default: from `threshold` bytes on. */
+  readonly compress?: boolean | undefined
 }
 
 /** How a broadcast went. */
@@ -125,6 +135,7 @@ export class WebSocketServer<UserData = unknown> {
   readonly #clients = new Map<string, WebSocketConnection<UserData>>()
   readonly #reception: Reception<UserData>
   readonly #owner: ConnectionOwner<UserData>
+  readonly #compressed: CompressedSettings | undefined
   readonly #sweepMs: number
   readonly #detachments = new Set<() => void>()
   #sweep: NodeJS.Timeout | undefined
@@ -147,12 +158,15 @@ export class WebSocketServer<UserData = unknown> {
     const { settings, sweepMs, handshakeTicks } = resolveTiming('server', options)
     this.#sweepMs = sweepMs
     this.#owner = this.#newOwner(settings)
+    const compression = resolveCompression(options.compression)
+    this.#compressed = compression && new CompressedSettings(settings, compression)
     this.#reception = new Reception({
       admission,
       handlers: options,
       headLimits: withDefaults(HEAD_DEFAULTS, options),
       path: options.path,
       subprotocols: options.subprotocols ?? [],
+      compression,
       maxConnections: options.maxConnections ?? DEFAULT_MAX_CONNECTIONS,
       maxConnectionsPerAddress: options.maxConnectionsPerAddress,
       handshakeTicks,
@@ -224,11 +238,10 @@ export class WebSocketServer<UserData = unknown> {
     }
   }
 
-  /** Sends a message to all clients, or to some of them. It is encoded once. */
+  /** Sends a message to all clients, or to some of them. It is encoded once, and compressed once for each way of doing so. */
   broadcast(data: Data, options: BroadcastOptions<UserData> = {}): BroadcastResult {
-    const { except, filter } = options
-    const frames =
-      typeof data === 'string' ? encodeText(data) : encodeFrame({ opcode: Opcode.BINARY, payload: toBytes(data) })
+    const { except, filter, compress } = options
+    const message = new PreparedMessage(typeof data === 'string' ? data : toBytes(data), compress)
     const single = except instanceof WebSocketConnection ? except : undefined
     const several =
       except === undefined || single !== undefined
@@ -238,7 +251,7 @@ export class WebSocketServer<UserData = unknown> {
     for (const client of this.#clients.values()) {
       if (client.state !== 'open' || client === single || several?.has(client)) continue
       if (filter !== undefined && !filter(client)) continue
-      if (client.sendEncoded(frames)) result.sent++
+      if (client.sendPrepared(message)) result.sent++
       else result.dropped++
     }
     return result
@@ -296,10 +309,11 @@ export class WebSocketServer<UserData = unknown> {
     this.#reception.receiveSocket(socket, { remoteAddress, secure }, Math.round(waitedMs / this.#sweepMs))
   }
 
-  #open({ socket, request, data, subprotocol, rest }: Accepted<UserData>): void {
+  #open({ socket, request, data, subprotocol, deflate, rest }: Accepted<UserData>): void {
     const client = new WebSocketConnection<UserData>({
       socket,
       owner: this.#owner,
+      protocol: deflate && this.#compressed?.get(deflate),
       id: randomId(),
       data: data as UserData,
       path: request.path,

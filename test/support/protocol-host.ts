@@ -29,6 +29,13 @@ export class MemoryHost implements ProtocolHost {
   ended = 0
   /** How often the output was to be sent at once. */
   flushes = 0
+  /** A message is being inflated in the thread pool. */
+  inflating = false
+  /** Most bytes that waited, for each time that messages had to wait. */
+  readonly queues: number[] = []
+  /** Whose host this is. */
+  protocol: WebSocketProtocol | undefined = undefined
+  readonly #inflated: (() => void)[] = []
   /** The peer does not read: output waits. */
   blocked = false
   /** What the user does with a message, or with a pong. */
@@ -37,6 +44,26 @@ export class MemoryHost implements ProtocolHost {
   onMessage(data: string | Buffer): void {
     this.messages.push(data)
     this.handler?.(data)
+  }
+
+  onInflating(): void {
+    this.inflating = true
+    this.protocol?.hold()
+  }
+
+  onInflated(): void {
+    this.inflating = false
+    this.protocol?.release()
+    for (const action of this.#inflated.splice(0)) action()
+  }
+
+  /** Resolves when no message is being inflated. */
+  async idle(): Promise<void> {
+    while (this.inflating) await new Promise<void>((resolve) => this.#inflated.push(resolve))
+  }
+
+  onQueueEmpty(bytes: number): void {
+    this.queues.push(bytes)
   }
 
   onPong(payload: Buffer): void {
@@ -98,6 +125,7 @@ export class Endpoint {
   constructor(role: Role, limits: Partial<ProtocolOptions> = {}, seed = 1) {
     this.role = role
     this.protocol = new WebSocketProtocol({ ...WIDE, ...limits, role }, this.host)
+    this.host.protocol = this.protocol
     this.#random = seededRandom(seed)
   }
 

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { Opcode } from '../../src/constants.ts'
 import { ProtocolError, UsageError } from '../../src/errors.ts'
-import { checkCloseArguments, encodeText } from '../../src/protocol.ts'
+import { encodeText, PreparedMessage } from '../../src/prepared.ts'
+import { checkCloseArguments } from '../../src/protocol.ts'
 import { chunksAt, chunksOf } from '../support/chunks.ts'
 import { Endpoint, ROLES } from '../support/protocol-host.ts'
 import {
@@ -185,13 +186,14 @@ describe('binary without a copy', () => {
   })
 })
 
-describe('frames that were encoded before', () => {
-  it('are sent as they are, without a copy', () => {
+describe('messages that were prepared for several connections', () => {
+  it.each(['one', Buffer.of(1, 2, 3), 'x'.repeat(200), 'x'.repeat(70_000)])('are sent without a copy', (data) => {
     const server = new Endpoint('server')
-    const frames = Buffer.concat([formatFrame(text('one')), formatFrame(text('two'))])
-    server.protocol.sendEncoded(frames)
-    expect(server.host.pieces).toEqual([frames])
-    expect(server.host.pieces[0]).toBe(frames)
+    const message = new PreparedMessage(data)
+    server.protocol.sendPrepared(message)
+    expect(server.host.pieces[0]).toBe(message.plain)
+    expect(message.payload.equals(Buffer.from(data))).toBe(true)
+    server.expectSent(typeof data === 'string' ? text(data) : binary(data))
   })
 
   it.each(['', 'ascii', 'µ', '𐍈', 'a'.repeat(126), '€'.repeat(42), '€'.repeat(21_846)])('encodeText: %s', (message) => {

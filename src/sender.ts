@@ -1,0 +1,200 @@
+import { MAX_CONTROL_BYTES, Opcode, type Role } from './constants.ts'
+import { isCompressedAtOnce, type MessageDeflate } from './deflate.ts'
+import {
+  firstByte,
+  headerSize,
+  MAX_HEADER_BYTES,
+  maxTextFrameSize,
+  writeFrame,
+  writeHeader,
+  writeTextFrame,
+} from './framing.ts'
+import { randomMaskingKey } from './masking.ts'
+import { Outbox } from './outbox.ts'
+import { encodeText, type PreparedMessage } from './prepared.ts'
+
+/** Where encoded bytes go: an area to write them into, and a queue for bytes that are not copied. */
+export interface FrameSink {
+  /** The memory that `reserve` gives room in; may be another one after each call of it. */
+  readonly area: Buffer
+  /** Makes room for `size` bytes behind all earlier output; returns their offset in `area`. */
+  reserve(size: number): number
+  /** The reserved room was used up to `end`. */
+  commit(end: number): void
+  /** Appends bytes as they are; they must not change any more. */
+  append(bytes: Buffer): void
+}
+
+/** Who wants to know what becomes of the sender's queue. */
+export interface SenderHost extends FrameSink {
+  /** Messages had to wait for one before them, `bytes` of them at the most; now all are on their way to the socket. */
+  onQueueEmpty(bytes: number): void
+}
+
+/** What the sender has to know about the connection. */
+export interface SenderOptions {
+  readonly role: Role
+  /** Where the masking keys of a client come from; default randomness (RFC 6455 §5.3). */
+  readonly nextMaskingKey?: (() => number) | undefined
+}
+
+/** Longest text, in UTF-16 units, that is encoded in the sink's area; longer ones get memory of their own. */
+const ENCODED_IN_PLACE = 1_048_576
+/** Longer payloads of binary messages are not copied when they need no mask. */
+const COPIED_BYTES = 16_384
+
+/** Messages to frames: encoded, compressed where that was agreed on, masked by a client, in the order they were given. */
+export class MessageSender {
+  readonly #options: SenderOptions
+  readonly #host: SenderHost
+  readonly #deflate: MessageDeflate | undefined
+  /** Set while something waits. */
+  #outbox: Outbox | undefined = undefined
+
+  constructor(options: SenderOptions, host: SenderHost, deflate: MessageDeflate | undefined) {
+    this.#options = options
+    this.#host = host
+    this.#deflate = deflate
+  }
+
+  /** Bytes of messages that wait for one before them. */
+  get queuedBytes(): number {
+    return this.#outbox === undefined ? 0 : this.#outbox.bytes
+  }
+
+  sendText(text: string, compress: boolean | undefined): void {
+    if (this.#outbox !== undefined || (this.#deflate !== undefined && this.#isWorthIt(text.length, compress))) {
+      this.#sendMessage(Opcode.TEXT, Buffer.from(text), compress)
+    } else if (text.length <= ENCODED_IN_PLACE) {
+      const sink = this.#host
+      const at = sink.reserve(maxTextFrameSize(text))
+      sink.commit(writeTextFrame(sink.area, at, firstByte(Opcode.TEXT, true, false), text, this.#nextMaskingKey()))
+    } else {
+      this.#host.append(encodeText(text, this.#nextMaskingKey()))
+    }
+  }
+
+  /** A message of which the payload is there as bytes. */
+  sendPayload(opcode: Opcode, payload: Uint8Array, compress: boolean | undefined): void {
+    if (this.#outbox !== undefined || (this.#deflate !== undefined && this.#isWorthIt(payload.length, compress))) {
+      // What waits must not change; a long payload is the sender's to leave alone.
+      const kept = this.#outbox !== undefined && payload.length <= COPIED_BYTES ? Buffer.from(payload) : payload
+      this.#sendMessage(opcode, kept, compress)
+    } else this.#writeFrame(firstByte(opcode, true, false), payload)
+  }
+
+  /** A message that several connections are sent; only a server, which does not mask, can do that. */
+  sendPrepared(message: PreparedMessage): void {
+    const deflate = this.#deflate
+    if (deflate === undefined || !this.#isWorthIt(message.payload.length, message.compress)) {
+      if (this.#outbox === undefined) this.#host.append(message.plain)
+      else this.#inOrder(message.plain.length, () => this.#host.append(message.plain))
+      return
+    }
+    const compressed = message.compressedFor(deflate.profile)
+    if (compressed.ready) {
+      this.#inOrder(compressed.frame.length, () => this.#appendPrepared(message, compressed.frame, deflate))
+      return
+    }
+    this.#queue(message.plain.length, (done) => {
+      compressed.whenReady(() => done(() => this.#appendPrepared(message, compressed.frame, deflate)))
+    })
+  }
+
+  /** A control frame; it overtakes messages that wait (§5.4: "control frames MAY be injected"). */
+  sendControl(opcode: Opcode, payload: Uint8Array): void {
+    const sink = this.#host
+    const at = sink.reserve(MAX_HEADER_BYTES + MAX_CONTROL_BYTES)
+    sink.commit(writeFrame(sink.area, at, firstByte(opcode, true, false), payload, this.#nextMaskingKey()))
+  }
+
+  /** Calls back behind everything that was sent so far; at once when nothing waits. Not when the rest was given up. */
+  whenSent(action: () => void, cancelled?: () => void): void {
+    if (this.#outbox === undefined) action()
+    else this.#queue(0, (done) => done(action), cancelled)
+  }
+
+  /** Gives up what waits. */
+  cancel(): void {
+    const outbox = this.#outbox
+    this.#outbox = undefined
+    outbox?.clear()
+  }
+
+  #isWorthIt(length: number, compress: boolean | undefined): boolean {
+    return length > 0 && (compress ?? length >= this.#deflate!.profile.threshold)
+  }
+
+  #sendMessage(opcode: Opcode, payload: Uint8Array, compress: boolean | undefined): void {
+    const deflate = this.#deflate
+    if (deflate === undefined || !this.#isWorthIt(payload.length, compress)) {
+      this.#inOrder(payload.length, () => this.#writeFrame(firstByte(opcode, true, false), payload))
+    } else if (isCompressedAtOnce(payload)) {
+      this.#inOrder(payload.length, () => this.#writeMessage(opcode, payload, deflate.compress(payload)))
+    } else {
+      this.#queue(payload.length, (done) => {
+        deflate.compressLater(payload, (compressed) => done(() => this.#writeMessage(opcode, payload, compressed)))
+      })
+    }
+  }
+
+  #writeMessage(opcode: Opcode, payload: Uint8Array, compressed: Buffer | undefined): void {
+    this.#writeFrame(firstByte(opcode, true, compressed !== undefined), compressed ?? payload)
+  }
+
+  #appendPrepared(message: PreparedMessage, frame: Buffer, deflate: MessageDeflate): void {
+    if (frame !== message.plain) deflate.noteSent(message.payload)
+    this.#host.append(frame)
+  }
+
+  /** Now, or behind what waits. */
+  #inOrder(bytes: number, action: () => void): void {
+    if (this.#outbox === undefined) action()
+    else this.#queue(bytes, (done) => done(action))
+  }
+
+  /** Begins `work` when everything before it is out; its result is sent unless the rest was given up meanwhile. */
+  #queue(bytes: number, work: (done: (action: () => void) => void) => void, cancel?: () => void): void {
+    const outbox = (this.#outbox ??= new Outbox(() => this.#emptied()))
+    outbox.push({
+      bytes,
+      run: (done) => {
+        work((action) => {
+          if (this.#outbox !== outbox) return
+          action()
+          done()
+        })
+      },
+      ...(cancel === undefined ? {} : { cancel }),
+    })
+  }
+
+  #emptied(): void {
+    const mostBytes = this.#outbox?.mostBytes ?? 0
+    this.#outbox = undefined
+    this.#host.onQueueEmpty(mostBytes)
+  }
+
+  #writeFrame(first: number, payload: Uint8Array): void {
+    const sink = this.#host
+    const maskingKey = this.#nextMaskingKey()
+    if (payload.byteLength <= COPIED_BYTES) {
+      const at = sink.reserve(MAX_HEADER_BYTES + payload.byteLength)
+      sink.commit(writeFrame(sink.area, at, first, payload, maskingKey))
+    } else if (maskingKey === undefined) {
+      const at = sink.reserve(MAX_HEADER_BYTES)
+      sink.commit(writeHeader(sink.area, at, first, payload.byteLength, undefined))
+      sink.append(Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength))
+    } else {
+      const bytes = Buffer.allocUnsafe(headerSize(payload.byteLength, true) + payload.byteLength)
+      writeFrame(bytes, 0, first, payload, maskingKey)
+      sink.append(bytes)
+    }
+  }
+
+  /** §5.3: "a client MUST mask all frames that it sends", each with a fresh key. */
+  #nextMaskingKey(): number | undefined {
+    const { role, nextMaskingKey = randomMaskingKey } = this.#options
+    return role === 'client' ? nextMaskingKey() : undefined
+  }
+}
