@@ -36,6 +36,9 @@ export class MessageAssembly {
   /** No byte so far is above 0x7F. */
   ascii = true
 
+  /** Where each frame has ended, if anybody wants to know. */
+  frameEnds: number[] | undefined = undefined
+
   /** Finished parts, in order; `#block` comes behind them. */
   #parts: Buffer[] = []
   #block: Buffer = EMPTY
@@ -52,6 +55,12 @@ export class MessageAssembly {
   startFrame(payloadLength: number): void {
     this.fragments++
     this.#announced = this.length + payloadLength
+  }
+
+  /** The frame is whole: keeps the place. */
+  endFrame(): void {
+    this.frameEnds ??= []
+    this.frameEnds.push(this.length)
   }
 
   /** Adds `bytes[start..end)`; the memory belongs to the message from now on. */

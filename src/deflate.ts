@@ -25,7 +25,11 @@ const SENT_WINDOW_BITS = 12
 
 /** What ends a message on the way in, and is taken off on the way out (§7.2.1, §7.2.2). */
 const TAIL: Buffer = Buffer.from([0x00, 0x00, 0xff, 0xff])
+/** The tail and a last block without content: without that, zlib would not say that the data ends too early. */
+const ENDING: Buffer = Buffer.from([0x00, 0x00, 0xff, 0xff, 0x01, 0x00, 0x00, 0xff, 0xff])
 const EMPTY: Buffer = Buffer.alloc(0)
+/** What is left of a block without content when its tail is taken off (§7.2.3.6). */
+const EMPTY_BLOCK: Buffer = Buffer.from([0x00])
 /** The largest window there is (RFC 1951 §2). */
 const MAX_WINDOW_BYTES = 32_768
 /** zlib's own limit for a limit. */
@@ -75,6 +79,8 @@ export class MessageDeflate {
   readonly profile: DeflateProfile
   readonly #sent: DeflateWindow | undefined
   readonly #received: DeflateWindow | undefined
+  /** While a message is sent in fragments. */
+  #fragments: DeflateWindow | undefined = undefined
 
   constructor(profile: DeflateProfile) {
     this.profile = profile
@@ -92,6 +98,19 @@ export class MessageDeflate {
     compressLater(payload, this.profile, this.#sent?.dictionary, (compressed) => {
       done(compressed && this.#judge(payload, compressed))
     })
+  }
+
+  /**
+   * A fragment of a message that is compressed piece by piece: it may refer to those before it, whatever was agreed on
+   * for messages.
+   */
+  compressFragment(payload: Uint8Array, isFirst: boolean, isLast: boolean): Buffer {
+    if (isFirst) this.#fragments = this.#sent ?? new DeflateWindow(1 << SENT_WINDOW_BITS)
+    const bytes = deflateRawSync(payload, deflateOptions(payload, this.profile, this.#fragments!.dictionary))
+    this.#fragments!.append(payload)
+    if (!isLast) return bytes
+    this.#fragments = undefined
+    return withoutTail(bytes)
   }
 
   /** A message was sent that somebody else has compressed, without reference to any other. */
@@ -237,14 +256,14 @@ class Inflation {
   #length = 0
 
   constructor(payload: Buffer, maxBytes: number, dictionary: Buffer | undefined) {
-    this.rest = Buffer.concat([payload, TAIL])
+    // A payload of no bytes at all is not in the RFC, but can mean one thing only.
+    this.rest = Buffer.concat([payload.length === 0 ? EMPTY_BLOCK : payload, ENDING])
     this.#maxBytes = maxBytes
     this.#dictionary = dictionary
   }
 
   get options(): ZlibOptions {
     const options: ZlibOptions = {
-      finishFlush: constants.Z_SYNC_FLUSH,
       chunkSize: chunkSize(this.rest.length * 4),
       // zlib takes no limit of 0.
       maxOutputLength: Math.min(Math.max(this.#maxBytes - this.#length, 1), MAX_ZLIB_LIMIT),
@@ -261,9 +280,9 @@ class Inflation {
     if (this.#length > this.#maxBytes) throw tooLong(this.#maxBytes)
     this.#parts.push(buffer)
     this.rest = this.rest.subarray(engine.bytesWritten)
-    // Behind a last block the tail stands alone.
-    if (this.rest.length <= TAIL.length || engine.bytesWritten === 0) return true
-    if (this.#parts.length === MAX_RUNS) throw notDeflate()
+    // Behind a last block of the peer's the ending may stand alone; a part of it means that data was cut short.
+    if (this.rest.length === 0 || this.rest.length === ENDING.length) return true
+    if (this.rest.length < ENDING.length || this.#parts.length === MAX_RUNS) throw notDeflate()
     if (buffer.length > 0) {
       this.#dictionary = Buffer.concat([this.#dictionary ?? EMPTY, buffer]).subarray(-MAX_WINDOW_BYTES)
     }

@@ -84,15 +84,23 @@ export class WebSocketError extends Error {
   }
 }
 
+/** What there is to say of a peer's fault beside its code. */
+interface ProtocolErrorDetails extends ErrorOptions {
+  readonly value?: number
+}
+
 /** The peer's fault. `closeCode` is what it is told in the Close frame (RFC 6455 §7.4.1). */
 export class ProtocolError extends WebSocketError {
   override readonly name = 'ProtocolError'
   declare readonly code: ProtocolErrorCode
   readonly closeCode: number
+  /** What was wrong, where it is a number: the reserved bits, the opcode, the length, the close code. */
+  readonly value: number | undefined
 
-  constructor(code: ProtocolErrorCode, closeCode: number, message: string, options?: ErrorOptions) {
-    super(code, message, options)
+  constructor(code: ProtocolErrorCode, closeCode: number, message: string, details: ProtocolErrorDetails = {}) {
+    super(code, message, 'cause' in details ? { cause: details.cause } : undefined)
     this.closeCode = closeCode
+    this.value = details.value
   }
 }
 

@@ -50,7 +50,7 @@ const MIN_WINDOW_BITS = 8
 const MAX_WINDOW_BITS = 15
 
 /** What one element of the header says; an absent window is undefined, one without a value `true`. */
-interface Parameters {
+export interface DeflateParameters {
   serverNoContextTakeover: boolean
   clientNoContextTakeover: boolean
   serverMaxWindowBits: number | undefined
@@ -58,8 +58,8 @@ interface Parameters {
 }
 
 /** Reads the parameters; undefined when one is unknown, stands twice or has a value that it must not have (§7.1). */
-function readParameters({ parameters }: Extension): Parameters | undefined {
-  const read: Parameters = {
+export function readDeflateParameters({ parameters }: Extension): DeflateParameters | undefined {
+  const read: DeflateParameters = {
     serverNoContextTakeover: false,
     clientNoContextTakeover: false,
     serverMaxWindowBits: undefined,
@@ -89,7 +89,7 @@ function windowBits(value: string | true): number | undefined {
 }
 
 /** The value of `Sec-WebSocket-Extensions` that says this. */
-function format(parameters: Parameters): string {
+export function formatDeflateParameters(parameters: DeflateParameters): string {
   let text = NAME
   if (parameters.serverNoContextTakeover) text += '; server_no_context_takeover'
   if (parameters.clientNoContextTakeover) text += '; client_no_context_takeover'
@@ -112,13 +112,13 @@ export interface DeflateAcceptance {
  */
 export function acceptDeflateOffer(header: string | undefined, wanted: Compression): DeflateAcceptance | undefined {
   for (const offer of (header === undefined ? undefined : parseExtensions(header)) ?? []) {
-    const offered = offer.name === NAME ? readParameters(offer) : undefined
+    const offered = offer.name === NAME ? readDeflateParameters(offer) : undefined
     if (offered !== undefined) return answerOffer(offered, wanted)
   }
   return undefined
 }
 
-function answerOffer(offered: Parameters, wanted: Compression): DeflateAcceptance {
+function answerOffer(offered: DeflateParameters, wanted: Compression): DeflateAcceptance {
   const serverBits = Math.min(offered.serverMaxWindowBits ?? MAX_WINDOW_BITS, wanted.serverMaxWindowBits)
   const clientBits = limitClientWindow(offered.clientMaxWindowBits, wanted.clientMaxWindowBits)
   const agreement: DeflateAgreement = {
@@ -130,7 +130,7 @@ function answerOffer(offered: Parameters, wanted: Compression): DeflateAcceptanc
     clientMaxWindowBits: clientBits,
   }
   const saysServerBits = offered.serverMaxWindowBits !== undefined || serverBits < MAX_WINDOW_BITS
-  const response = format({
+  const response = formatDeflateParameters({
     ...agreement,
     serverMaxWindowBits: saysServerBits ? serverBits : undefined,
     clientMaxWindowBits: clientBits < MAX_WINDOW_BITS ? clientBits : undefined,
@@ -147,7 +147,7 @@ function limitClientWindow(offered: number | true | undefined, wanted: number): 
 /** The client's part: the offer. */
 export function formatDeflateOffer(wanted: Compression): string {
   const limit = (bits: number): number | undefined => (bits < MAX_WINDOW_BITS ? bits : undefined)
-  return format({
+  return formatDeflateParameters({
     ...wanted,
     serverMaxWindowBits: limit(wanted.serverMaxWindowBits),
     clientMaxWindowBits: limit(wanted.clientMaxWindowBits) ?? true,
@@ -161,7 +161,7 @@ export function formatDeflateOffer(wanted: Compression): string {
 export function readDeflateResponse(header: string, wanted: Compression): DeflateAgreement | undefined {
   const [chosen, ...others] = parseExtensions(header) ?? []
   if (chosen?.name !== NAME || others.length > 0) return undefined
-  const said = readParameters(chosen)
+  const said = readDeflateParameters(chosen)
   if (said === undefined || said.clientMaxWindowBits === true) return undefined
   const serverBits = said.serverMaxWindowBits ?? MAX_WINDOW_BITS
   const clientBits = said.clientMaxWindowBits ?? wanted.clientMaxWindowBits
@@ -201,9 +201,12 @@ const RANGES: Readonly<Record<string, Range>> = {
 export function resolveCompression(option: boolean | CompressionOptions | undefined): Compression | undefined {
   if (option === undefined || option === false) return undefined
   if (option === true) return COMPRESSION_DEFAULTS
+  if (typeof option !== 'object' || option === null || Array.isArray(option)) {
+    throw new UsageError('ERR_OPTION', 'the option compression must be true, false or an object')
+  }
   const resolved: Record<string, unknown> = { ...COMPRESSION_DEFAULTS }
   for (const [name, value] of Object.entries(option)) {
-    if (!(name in COMPRESSION_DEFAULTS)) {
+    if (!Object.hasOwn(COMPRESSION_DEFAULTS, name)) {
       throw new UsageError('ERR_OPTION_UNKNOWN', `the option compression has no ${name}`)
     }
     if (value === undefined) continue

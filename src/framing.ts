@@ -135,6 +135,8 @@ export interface FrameDecoderOptions {
   readonly maxFrameBytes: number
   /** RSV1 is defined by a negotiated extension (RFC 7692 §6). Default false. */
   readonly allowRsv1?: boolean
+  /** Lengths need not be encoded minimally, against §5.2. Default false. */
+  readonly allowLongLengths?: boolean | undefined
 }
 
 const EMPTY: Buffer = Buffer.alloc(0)
@@ -202,6 +204,11 @@ export class FrameDecoder {
     return this.#remaining === 0 && this.#held === undefined && this.#at === this.#chunk.length
   }
 
+  /** Bytes of a frame that is not whole: of its payload, or of its header. */
+  get partialBytes(): number {
+    return this.#remaining > 0 ? this.#payloadLength - this.#remaining : this.#held === undefined ? 0 : this.#heldLength
+  }
+
   /** Hands over the next bytes. The bytes before must have been read to their end. */
   push(chunk: Buffer): void {
     this.#chunk = chunk
@@ -241,11 +248,14 @@ export class FrameDecoder {
     const opcode = first & OPCODE
     // §5.2: "MUST be 0 unless an extension is negotiated that defines meanings for non-zero values."
     if ((first & RSV2_RSV3) !== 0 || ((first & RSV1) !== 0 && !this.#mayBeCompressed(opcode))) {
-      throw new ProtocolError('ERR_RESERVED_BITS', CloseCode.PROTOCOL_ERROR, 'reserved bits are set')
+      throw new ProtocolError('ERR_RESERVED_BITS', CloseCode.PROTOCOL_ERROR, 'reserved bits are set', {
+        value: first & (RSV1 | RSV2_RSV3),
+      })
     }
     if ((opcode > Opcode.BINARY && opcode < Opcode.CLOSE) || opcode > Opcode.PONG) {
-      throw new ProtocolError('ERR_OPCODE', CloseCode.PROTOCOL_ERROR, `opcode ${opcode} is reserved`)
+      throw new ProtocolError('ERR_OPCODE', CloseCode.PROTOCOL_ERROR, `opcode ${opcode} is reserved`, { value: opcode })
     }
+    if (opcode >= Opcode.CLOSE) this.#checkControl(first, second)
     if ((second & MASK) === 0) {
       // §5.1: "The server MUST close the connection upon receiving a frame that is not masked."
       if (this.options.role === 'server') {
@@ -254,13 +264,18 @@ export class FrameDecoder {
     } else if (this.options.role === 'client') {
       throw new ProtocolError('ERR_MASK_FORBIDDEN', CloseCode.PROTOCOL_ERROR, 'frames of a server must not be masked')
     }
-    if (opcode < Opcode.CLOSE) return
-    // §5.5: "All control frames MUST have a payload length of 125 bytes or less and MUST NOT be fragmented."
+  }
+
+  /** §5.5: "All control frames MUST have a payload length of 125 bytes or less and MUST NOT be fragmented." */
+  #checkControl(first: number, second: number): void {
     if ((first & FIN) === 0) {
       throw new ProtocolError('ERR_CONTROL_FRAGMENTED', CloseCode.PROTOCOL_ERROR, 'a control frame is fragmented')
     }
-    if ((second & LENGTH) > MAX_CONTROL_BYTES) {
-      throw new ProtocolError('ERR_CONTROL_TOO_LONG', CloseCode.PROTOCOL_ERROR, 'a control frame is over 125 bytes')
+    const length = second & LENGTH
+    if (length > MAX_CONTROL_BYTES) {
+      throw new ProtocolError('ERR_CONTROL_TOO_LONG', CloseCode.PROTOCOL_ERROR, 'a control frame is over 125 bytes', {
+        value: length,
+      })
     }
   }
 
@@ -273,30 +288,40 @@ export class FrameDecoder {
     const first = bytes[at]!
     const second = bytes[at + 1]!
     this.#first = first
-    let length = second & LENGTH
-    at += 2
-    if (length >= LENGTH_16) {
-      if (length === LENGTH_16) {
-        length = (bytes[at]! << 8) | bytes[at + 1]!
-        at += 2
-        if (length < LENGTH_16) throw notMinimal()
-      } else {
-        length = readLength64(bytes, at)
-        at += 8
-        if (length < 0x10000) throw notMinimal()
-      }
-    }
-    if (length > this.options.maxFrameBytes && (first & OPCODE) < Opcode.CLOSE) {
-      throw new ProtocolError(
-        'ERR_MESSAGE_TOO_BIG',
-        CloseCode.MESSAGE_TOO_BIG,
-        `a message may have ${this.options.maxFrameBytes} bytes at most`,
-      )
-    }
-    this.#payloadLength = length
+    const short = second & LENGTH
+    this.#payloadLength = short < LENGTH_16 ? short : this.#readLongLength(bytes, at)
+    this.#checkLength(first, this.#payloadLength)
+    at += short < LENGTH_16 ? 2 : short === LENGTH_16 ? 4 : 10
     if ((second & MASK) === 0) return at
     this.#maskingKey = bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)
     return at + 4
+  }
+
+  /** The length in the 16 or 64 bits behind the first two bytes of the header at `at`. */
+  #readLongLength(bytes: Buffer, at: number): number {
+    const isShort = (bytes[at + 1]! & LENGTH) === LENGTH_16
+    const length = isShort ? (bytes[at + 2]! << 8) | bytes[at + 3]! : readLength64(bytes, at + 2)
+    if (length < (isShort ? LENGTH_16 : 0x10000) && this.options.allowLongLengths !== true) throw notMinimal()
+    return length
+  }
+
+  #checkLength(first: number, length: number): void {
+    if (length <= this.options.maxFrameBytes || (first & OPCODE) >= Opcode.CLOSE) return
+    throw new ProtocolError(
+      'ERR_MESSAGE_TOO_BIG',
+      CloseCode.MESSAGE_TOO_BIG,
+      `a message may have ${this.options.maxFrameBytes} bytes at most`,
+    )
+  }
+
+  /** A header that is cut behind its length fails by it at once, and not when the key is there. */
+  #checkCutHeader(bytes: Buffer, at: number, available: number): void {
+    if (available < 2) return
+    const short = bytes[at + 1]! & LENGTH
+    if (short < LENGTH_16) this.#checkLength(bytes[at]!, short)
+    else if (available >= (short === LENGTH_16 ? 4 : 10)) {
+      this.#checkLength(bytes[at]!, this.#readLongLength(bytes, at))
+    }
   }
 
   /** As much of a data frame's payload as the chunk has. */
@@ -333,6 +358,7 @@ export class FrameDecoder {
 
   /** Keeps what the end of the chunk has cut; at most one header and one control payload. */
   #hold(available: number): undefined {
+    this.#checkCutHeader(this.#chunk, this.#at, available)
     this.#held = Buffer.allocUnsafeSlow(MAX_HEADER_BYTES + MAX_CONTROL_BYTES)
     this.#heldLength = this.#chunk.copy(this.#held, 0, this.#at, this.#at + available)
     return this.#release()
@@ -345,7 +371,10 @@ export class FrameDecoder {
       const size = this.#headSize(held, 0, this.#heldLength)
       if (this.#heldLength >= size) break
       const copied = this.#chunk.copy(held, this.#heldLength, this.#at, this.#at + size - this.#heldLength)
-      if (copied === 0) return this.#release()
+      if (copied === 0) {
+        this.#checkCutHeader(held, 0, this.#heldLength)
+        return this.#release()
+      }
       this.#heldLength += copied
       this.#at += copied
     }
@@ -370,7 +399,9 @@ function readLength64(bytes: Buffer, at: number): number {
     throw new ProtocolError('ERR_LENGTH_ENCODING', CloseCode.PROTOCOL_ERROR, 'the top bit of a 64-bit length is set')
   }
   if (high >= 0x200000) {
-    throw new ProtocolError('ERR_MESSAGE_TOO_BIG', CloseCode.MESSAGE_TOO_BIG, 'a frame is longer than 2^53 bytes')
+    throw new ProtocolError('ERR_MESSAGE_TOO_BIG', CloseCode.MESSAGE_TOO_BIG, 'a frame is longer than 2^53 bytes', {
+      value: 2 ** 53,
+    })
   }
   return high * 0x100000000 + bytes.readUInt32BE(at + 4)
 }

@@ -98,11 +98,11 @@ export class HttpRequest {
 
 /**
  * Turns an absolute-form target (RFC 9112 §3.2.2) into its path, and refuses what no request may have, WebSocket or
- * not: another method than GET and HEAD, a body, no `Host`.
+ * not: another method than those (by default GET and HEAD), a body, no `Host`.
  */
-export function checkRequest(head: RequestHead): RequestHead {
+export function checkRequest(head: RequestHead, methods: readonly string[] = ['GET', 'HEAD']): RequestHead {
   const { headers } = head
-  if (head.method !== 'GET' && head.method !== 'HEAD') {
+  if (!methods.includes(head.method)) {
     throw new HandshakeError('ERR_METHOD', 405, 'Use GET.')
   }
   const length = headers.getSingle('content-length')
@@ -305,6 +305,8 @@ export interface ClientRequest {
   readonly host: string
   readonly key: string
   readonly subprotocols: readonly string[]
+  /** Offered extensions; default none. */
+  readonly extensions?: string | undefined
   readonly headers: Readonly<Record<string, string>>
 }
 
@@ -314,7 +316,7 @@ export function randomKey(): string {
 }
 
 /** The request that opens a connection (§4.1). */
-export function formatRequest({ target, host, key, subprotocols, headers }: ClientRequest): string {
+export function formatRequest({ target, host, key, subprotocols, extensions, headers }: ClientRequest): string {
   if (!subprotocols.every(isToken) || new Set(subprotocols).size !== subprotocols.length) {
     throw new UsageError('ERR_OPTION', 'subprotocols must be tokens, none twice')
   }
@@ -323,11 +325,20 @@ export function formatRequest({ target, host, key, subprotocols, headers }: Clie
   text += formatFields([['Host', host]])
   text += `Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ${key}\r\nSec-WebSocket-Version: ${WEBSOCKET_VERSION}\r\n`
   if (subprotocols.length > 0) text += `Sec-WebSocket-Protocol: ${subprotocols.join(', ')}\r\n`
+  if (extensions !== undefined) text += `Sec-WebSocket-Extensions: ${extensions}\r\n`
   return `${text + formatFields(Object.entries(headers))}\r\n`
 }
 
-/** What §4.1 demands of the server's answer; returns the subprotocol that it chose, '' for none. */
-export function checkResponse(head: ResponseHead, request: ClientRequest): string {
+/** What the server has chosen of the offers. */
+export interface Choice {
+  /** '' for none. */
+  readonly subprotocol: string
+  /** `Sec-WebSocket-Extensions`, where some were offered; undefined for none. */
+  readonly extensions: string | undefined
+}
+
+/** What §4.1 demands of the server's answer; what it says of offered extensions is for others to read. */
+export function checkResponse(head: ResponseHead, request: ClientRequest): Choice {
   const { status, headers } = head
   if (status !== 101) {
     throw new HandshakeError('ERR_RESPONSE_STATUS', status, `The server refused the WebSocket with status ${status}.`)
@@ -342,12 +353,13 @@ export function checkResponse(head: ResponseHead, request: ClientRequest): strin
   if (headers.get('sec-websocket-accept') !== acceptFor(request.key)) {
     throw new HandshakeError('ERR_RESPONSE_ACCEPT', status, 'The answer has a wrong Sec-WebSocket-Accept.')
   }
-  if (headers.has('sec-websocket-extensions')) {
+  const extensions = headers.get('sec-websocket-extensions')
+  if (extensions !== undefined && request.extensions === undefined) {
     throw new HandshakeError('ERR_RESPONSE_EXTENSION', status, 'The server chose an extension that was not offered.')
   }
   const chosen = headers.get('sec-websocket-protocol')
   if (chosen !== undefined && !request.subprotocols.includes(chosen)) {
     throw new HandshakeError('ERR_RESPONSE_SUBPROTOCOL', status, 'The server chose a subprotocol that was not offered.')
   }
-  return chosen ?? ''
+  return { subprotocol: chosen ?? '', extensions }
 }

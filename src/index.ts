@@ -27,10 +27,12 @@ export { type ConnectOptions, connect } from './client.ts'
 export {
   type ConnectionHandlers,
   type Data,
+  type SendOptions,
   type SlowConsumerPolicy,
   WebSocketConnection,
 } from './connection.ts'
 export { CloseCode, Opcode } from './constants.ts'
+export type { ConnectionTarget, DialOptions } from './dial.ts'
 export {
   type ConnectionErrorCode,
   HandshakeError,
@@ -42,12 +44,24 @@ export {
   WebSocketError,
   type WebSocketErrorCode,
 } from './errors.ts'
+export type { CompressionOptions } from './extension.ts'
 export type { HttpAnswer, HttpRequest, HttpRequest as UpgradeRequest } from './handshake.ts'
 export type { HeaderFields } from './headers.ts'
 export type { Message } from './inbox.ts'
 export type { ConnectionLimits, HeadLimitOptions } from './options.ts'
 export type { CloseEvent, ProtocolState } from './protocol.ts'
 export type { Authorization, Refusal } from './reception.ts'
+export {
+  type ConnectionLoss,
+  ReconnectingConnection,
+  type ReconnectingLimits,
+  type ReconnectingOptions,
+  type ReconnectingState,
+  type RefreshedOptions,
+  reconnecting,
+  type UrlList,
+  type UrlSource,
+} from './reconnecting.ts'
 export {
   type BroadcastOptions,
   type BroadcastResult,
@@ -56,3 +70,6 @@ export {
   WebSocketServer,
   type WebSocketServerOptions,
 } from './server.ts'
+export { toWebStreams, type WebStreams } from './streams.ts'
+export { WebSocket, type WebSocketEvents, type WebSocketListener, type WebSocketOptions } from './websocket.ts'
+export { WebSocketCloseEvent, type WebSocketCloseEventInit, WebSocketErrorEvent } from './websocket-events.ts'

@@ -6,6 +6,8 @@ import type { FrameSink } from './sender.ts'
 
 /** What the output of a connection has to tell it. */
 export interface OutputHost {
+  /** The socket is given everything at once, and holds it. Default: what it does not take is held here. */
+  readonly fillsSocket?: boolean
   /** So much waits that a peer which goes on sending should not be read, in bytes. */
   readonly unreadMark: number
   /** The mark is passed; `outputRead` follows. */
@@ -150,7 +152,7 @@ export class Output implements BatchMember, FrameSink {
     if (isIdle && this.#transport === 'stream') {
       // Somebody's stream may call back from within a write, and find us in the middle of something.
       process.nextTick(() => this.#written(null))
-    } else if (isIdle && this.#writeSlices(backlog)) {
+    } else if ((isIdle || this.#host.fillsSocket === true) && this.#writeSlices(backlog)) {
       this.#backlog = undefined
       this.#host.outputFlushed()
       return true
@@ -172,6 +174,7 @@ export class Output implements BatchMember, FrameSink {
       for (const part of backlog.takeSlice()) socket.write(part)
       if (this.#transport !== 'tcp') this.#awaitWritten()
       socket.uncork()
+      if (this.#host.fillsSocket === true && backlog.bytes > 0) continue
       if (this.#transport !== 'tcp') return false
       if (socket.writableLength === 0) continue
       this.#awaitWritten()
@@ -190,6 +193,8 @@ export class Output implements BatchMember, FrameSink {
     const backlog = this.#backlog
     if (backlog === undefined || error) return
     this.#host.outputProgressed()
+    // Another write followed, and will be heard of.
+    if (this.#host.fillsSocket === true && this.#socket.writableLength > 0) return
     if (!this.#writeSlices(backlog)) {
       if (this.unsentBytes <= this.#host.unreadMark) this.#host.outputRead()
       return

@@ -37,12 +37,30 @@ export interface ProtocolOptions extends FrameDecoderOptions, SenderOptions {
   readonly maxFragments: number
   /** Most pongs that wait for a peer that does not read. */
   readonly maxPendingPongs: number
+  /** Texts are given as bytes, too. Default false. */
+  readonly rawText?: boolean | undefined
+  /** Texts are taken as they are, valid UTF-8 or not. Default false. */
+  readonly skipUtf8Check?: boolean | undefined
+  /** A message that came in several frames is given with the ends of them. Default false. */
+  readonly keepFragments?: boolean | undefined
+}
+
+/** Holds the conversation with the peer in the protocol's place: what is answered, and when the connection ends. */
+export interface Conversation {
+  /** A Ping frame; the payload is a view. */
+  onPing(payload: Buffer): void
+  /** The peer's Close frame; nothing is read behind it. The reason is a view. */
+  onClose(code: number, reason: Buffer): void
+  /** The peer broke the protocol or a limit, or reading has failed; nothing is read any more. */
+  onFailed(error: unknown): void
 }
 
 /** The other side of the protocol: the socket and the user. */
 export interface ProtocolHost extends SenderHost {
-  /** A whole message: a text as string, or binary. */
-  onMessage(data: string | Buffer): void
+  /** Set where the host answers for itself; else the protocol does. */
+  readonly conversation?: Conversation | undefined
+  /** A whole message: a text as string (or bytes, by `rawText`), or binary. */
+  onMessage(data: string | Buffer, isBinary: boolean, fragmentEnds: readonly number[] | undefined): void
   /** A message is being inflated elsewhere: `hold` until `onInflated`. */
   onInflating(): void
   onInflated(): void
@@ -154,7 +172,12 @@ export class WebSocketProtocol {
 
   /** The one place where a violation becomes a close code. */
   #failed(error: unknown): void {
-    if (error instanceof ProtocolError) {
+    const { conversation } = this.#host
+    if (conversation !== undefined) {
+      this.state = 'draining'
+      this.#assembly = undefined
+      conversation.onFailed(error)
+    } else if (error instanceof ProtocolError) {
       this.#host.onViolation(error)
       this.fail(error.closeCode, error.message)
     } else this.#host.onFailure(error)
@@ -171,21 +194,34 @@ export class WebSocketProtocol {
     ) {
       // The common case: a message in one frame in one chunk.
       if (piece.rsv1) this.#inflate(piece.opcode, piece.bytes.subarray(piece.start, piece.end))
-      else if (piece.opcode === Opcode.BINARY) this.#host.onMessage(piece.bytes.subarray(piece.start, piece.end))
-      else this.#host.onMessage(decodeText(piece.bytes, piece.start, piece.end, piece.ascii))
+      else this.#emit(piece.opcode, piece.bytes, piece.start, piece.end, piece.ascii)
       return
     }
     const assembly = piece.starts ? this.#startFrame(piece) : this.#assembly!
-    if (assembly.opcode === Opcode.TEXT && !assembly.compressed) checkText(assembly, piece)
+    const isText = assembly.opcode === Opcode.TEXT
+    if (isText && !assembly.compressed && this.#options.skipUtf8Check !== true) checkText(assembly, piece)
     assembly.append(piece.bytes, piece.start, piece.end)
-    if (!piece.ends || !piece.fin) return
+    if (!piece.ends) return
+    if (this.#options.keepFragments === true) assembly.endFrame()
+    if (!piece.fin) return
     this.#assembly = undefined
     if (assembly.compressed) {
       this.#inflate(assembly.opcode, assembly.takeBytes())
       return
     }
     if (assembly.utf8 !== UTF8_START) throw invalidText()
-    this.#host.onMessage(assembly.opcode === Opcode.BINARY ? assembly.takeBytes() : assembly.takeText())
+    const asText = isText && this.#options.rawText !== true
+    this.#host.onMessage(asText ? assembly.takeText() : assembly.takeBytes(), !isText, assembly.frameEnds)
+  }
+
+  /** Hands over a message that is whole, and in one piece. */
+  #emit(opcode: Opcode, bytes: Buffer, start: number, end: number, ascii: boolean): void {
+    if (opcode === Opcode.BINARY) {
+      this.#host.onMessage(bytes.subarray(start, end), true, undefined)
+    } else if (this.#options.rawText === true) {
+      if (!ascii && this.#options.skipUtf8Check !== true) checkUtf8(bytes, start, end)
+      this.#host.onMessage(bytes.subarray(start, end), false, undefined)
+    } else this.#host.onMessage(decodeText(bytes, start, end, ascii), false, undefined)
   }
 
   /** §5.4: the first frame of a message has an opcode, the others are continuations. */
@@ -197,6 +233,7 @@ export class WebSocketProtocol {
           'ERR_UNEXPECTED_CONTINUATION',
           CloseCode.PROTOCOL_ERROR,
           'there is no message to continue',
+          { value: piece.opcode },
         )
       }
     } else {
@@ -205,6 +242,7 @@ export class WebSocketProtocol {
           'ERR_EXPECTED_CONTINUATION',
           CloseCode.PROTOCOL_ERROR,
           'a message began inside another one',
+          { value: piece.opcode },
         )
       }
       assembly = this.#assembly = new MessageAssembly(piece.opcode, piece.rsv1)
@@ -235,7 +273,7 @@ export class WebSocketProtocol {
     const deflate = this.#deflate!
     const inflated = deflate.inflate(payload, maxMessageBytes)
     if (inflated !== undefined) {
-      this.#emitInflated(opcode, inflated)
+      this.#emit(opcode, inflated, 0, inflated.length, false)
       return
     }
     this.#host.onInflating()
@@ -243,7 +281,7 @@ export class WebSocketProtocol {
       if (this.state === 'open' || this.state === 'close-sent') {
         try {
           if (error !== undefined) throw error
-          this.#emitInflated(opcode, later)
+          this.#emit(opcode, later, 0, later.length, false)
         } catch (thrown) {
           this.#failed(thrown)
         }
@@ -252,13 +290,11 @@ export class WebSocketProtocol {
     })
   }
 
-  #emitInflated(opcode: Opcode, bytes: Buffer): void {
-    this.#host.onMessage(opcode === Opcode.BINARY ? bytes : decodeText(bytes, 0, bytes.length, false))
-  }
-
   #readControl(piece: Piece): void {
     const payload = piece.bytes.subarray(piece.start, piece.end)
-    if (piece.opcode === Opcode.PING) this.#answerPing(payload)
+    const { conversation } = this.#host
+    if (piece.opcode === Opcode.PING)
+      conversation === undefined ? this.#answerPing(payload) : conversation.onPing(payload)
     else if (piece.opcode === Opcode.PONG) this.#host.onPong(payload)
     else this.#readClose(payload)
   }
@@ -282,8 +318,14 @@ export class WebSocketProtocol {
 
   /** §5.5.1 */
   #readClose(payload: Buffer): void {
-    const { code, reason } = parseClose(payload)
-    this.#closeEvent = { code, reason, wasClean: true }
+    const code = closeCodeOf(payload, this.#options.skipUtf8Check === true)
+    const { conversation } = this.#host
+    if (conversation !== undefined) {
+      this.state = 'draining'
+      conversation.onClose(code, payload.subarray(2))
+      return
+    }
+    this.#closeEvent = { code, reason: payload.toString('utf8', 2), wasClean: true }
     // "When sending a Close frame in response, the endpoint typically echos the status code it received."
     if (this.state === 'open') this.#sendClose(code === CloseCode.NO_STATUS ? NO_REASON : payload.subarray(0, 2))
     this.#finish()
@@ -330,6 +372,16 @@ export class WebSocketProtocol {
   /** Calls back when everything sent so far is on its way to the socket: at once when nothing waits, else later; or `cancelled`. */
   whenSent(action: () => void, cancelled?: () => void): void {
     this.#sender.whenSent(action, cancelled)
+  }
+
+  /** What writes the frames, for a host that holds the conversation itself. */
+  get sender(): MessageSender {
+    return this.#sender
+  }
+
+  /** Bytes that have arrived of a frame which is not whole: of its payload, or of its header. */
+  get partialBytes(): number {
+    return this.#decoder === undefined ? 0 : this.#decoder.partialBytes
   }
 
   /** The output has reached the kernel: no pong waits any more. */
@@ -388,28 +440,34 @@ function checkText(assembly: MessageAssembly, { bytes, start, end, ascii }: Piec
 
 function decodeText(bytes: Buffer, start: number, end: number, ascii: boolean): string {
   if (ascii) return bytes.toString('latin1', start, end)
-  if (advanceUtf8(UTF8_START, bytes, start, end) !== UTF8_START) throw invalidText()
+  checkUtf8(bytes, start, end)
   return bytes.toString('utf8', start, end)
+}
+
+function checkUtf8(bytes: Buffer, start: number, end: number): void {
+  if (advanceUtf8(UTF8_START, bytes, start, end) !== UTF8_START) throw invalidText()
 }
 
 function invalidText(): ProtocolError {
   return new ProtocolError('ERR_TEXT_UTF8', CloseCode.INVALID_PAYLOAD, 'a text message is not valid UTF-8')
 }
 
-/** Code and reason of a Close frame; 1005 for an empty one (§7.1.5). */
-function parseClose(payload: Buffer): { code: number; reason: string } {
-  if (payload.length === 0) return { code: CloseCode.NO_STATUS, reason: '' }
+/** The code of a Close frame, 1005 for an empty one (§7.1.5); what it says has been checked. */
+function closeCodeOf(payload: Buffer, skipUtf8Check: boolean): number {
+  if (payload.length === 0) return CloseCode.NO_STATUS
   if (payload.length === 1) {
     throw new ProtocolError('ERR_CLOSE_PAYLOAD', CloseCode.PROTOCOL_ERROR, 'a Close frame has half a code')
   }
   const code = payload.readUInt16BE(0)
   if (!isSendableCloseCode(code)) {
-    throw new ProtocolError('ERR_CLOSE_CODE', CloseCode.PROTOCOL_ERROR, `the close code ${code} may not be sent`)
+    throw new ProtocolError('ERR_CLOSE_CODE', CloseCode.PROTOCOL_ERROR, `the close code ${code} may not be sent`, {
+      value: code,
+    })
   }
-  if (advanceUtf8(UTF8_START, payload, 2, payload.length) !== UTF8_START) {
+  if (!skipUtf8Check && advanceUtf8(UTF8_START, payload, 2, payload.length) !== UTF8_START) {
     throw new ProtocolError('ERR_CLOSE_REASON_UTF8', CloseCode.INVALID_PAYLOAD, 'a close reason is not valid UTF-8')
   }
-  return { code, reason: payload.toString('utf8', 2) }
+  return code
 }
 
 /** Throws `UsageError` for a code or a reason that may not be sent. */

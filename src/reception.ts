@@ -1,9 +1,8 @@
-import { channel } from 'node:diagnostics_channel'
 import type { Duplex } from 'node:stream'
 import { type AdmissionOptions, checkHost, checkOrigin, isLoopbackAddress, TokenGate, takeTokens } from './admission.ts'
-import { HandshakeError, type HandshakeErrorCode } from './errors.ts'
+import { HandshakeError } from './errors.ts'
 import { acceptDeflateOffer, type Compression, type DeflateAgreement } from './extension.ts'
-import { callHandler, isPromise } from './handlers.ts'
+import { isPromise } from './handlers.ts'
 import {
   checkRequest,
   checkUpgrade,
@@ -16,6 +15,8 @@ import {
   selectSubprotocol,
 } from './handshake.ts'
 import { type HeadLimits, HeadReader, parseRequestHead, type RequestHead } from './http-head.ts'
+import { allowedMethods, answerProbe, corsFields, isProbe } from './probe.ts'
+import { type Refusal, tellRefusal } from './refusal.ts'
 import { adopt, type SocketPeer } from './socket-peer.ts'
 
 /** What an `authorize` handler says: yes (with what becomes `client.data`), or no (with an HTTP status and text). */
@@ -36,20 +37,7 @@ export type Authorization<UserData> =
       readonly headers?: Readonly<Record<string, string>>
     }
 
-/** Why somebody was not let in, for operators. Also published on the diagnostics channel `fullduplex:refused`. */
-export interface Refusal {
-  /** HTTP status that was sent. */
-  readonly status: number
-  /** Machine-readable; a paragraph each in docs/ERRORS.md. */
-  readonly reason: HandshakeErrorCode
-  /** One sentence: what is wrong and what to do. */
-  readonly message: string
-  readonly remoteAddress: string
-  /** `Origin` of the request, when it got that far and had one. */
-  readonly origin: string | undefined
-  /** Path of the request without its query, when it got that far. */
-  readonly path: string | undefined
-}
+export type { Refusal }
 
 /** Handlers that take part in the opening handshake. */
 export interface ReceptionHandlers<UserData> {
@@ -70,6 +58,8 @@ export interface ReceptionHandlers<UserData> {
 /** What a server decides for its reception. */
 export interface ReceptionOptions<UserData> {
   readonly admission: AdmissionOptions
+  /** Name of the app, for pages that look for it. */
+  readonly app: string | undefined
   readonly handlers: ReceptionHandlers<UserData>
   readonly headLimits: HeadLimits
   readonly path: string | undefined
@@ -103,8 +93,6 @@ const DEFAULT_PER_ADDRESS = 256
 const LINGERING_PER_ADDRESS = 16
 /** Whoever reads an answer more slowly than this, in bytes per second, does not get the end of it. */
 const SLOWEST_READER = 8_192
-
-const refusedChannel = channel('fullduplex:refused')
 
 /**
  * The opening handshake of a server, for both doors: sockets of our own listener, whose request is read here, and
@@ -307,13 +295,14 @@ class Arrival<UserData> implements SocketPeer {
   refuse(error: HandshakeError, headers?: Readonly<Record<string, string>>): void {
     if (this.#answered) return
     this.#answer(formatRefusal(error, headers, this.#request?.method))
-    this.#tellRefusal(error)
+    const { handlers, report } = this.#reception.options
+    tellRefusal(error, this.#from.remoteAddress, this.#request, handlers, report)
   }
 
   /** The whole decision. Throws `HandshakeError` for a no. */
   #decide(given: RequestHead, rest: Buffer): void {
-    const { admission, handlers } = this.#reception.options
-    const { tokens, head } = this.#reception.takeTokens(checkRequest(given))
+    const { admission, app, handlers } = this.#reception.options
+    const { tokens, head } = this.#reception.takeTokens(checkRequest(given, allowedMethods(given, app)))
     const request = new HttpRequest(head, this.#from)
     this.#request = request
     const key = request.isUpgrade ? checkUpgrade(head) : undefined
@@ -321,6 +310,10 @@ class Arrival<UserData> implements SocketPeer {
       throw new HandshakeError('ERR_PATH', 404, 'There is no WebSocket at this path.')
     }
     checkHost(request, admission)
+    if (app !== undefined && isProbe(request)) {
+      this.#answerProbe(app, request, tokens)
+      return
+    }
     request.authenticated = this.#reception.checkTokens(tokens, request)
     if (key === undefined) {
       this.#respond(request)
@@ -401,6 +394,20 @@ class Arrival<UserData> implements SocketPeer {
     )
   }
 
+  /** A page asks which app this is. One whose Origin may connect is told of a wrong token in a way that it can read. */
+  #answerProbe(app: string, request: HttpRequest, tokens: readonly string[]): void {
+    const { admission } = this.#reception.options
+    checkOrigin(request, admission)
+    try {
+      request.authenticated = this.#reception.checkTokens(tokens, request)
+    } catch (error) {
+      if (!(error instanceof HandshakeError)) throw error
+      this.refuse(error, corsFields(request))
+      return
+    }
+    this.#answerPlain(request, answerProbe(app, request, admission.token !== undefined))
+  }
+
   #answerPlain(request: HttpRequest, answer: HttpAnswer | undefined): void {
     if (this.#answered) return
     this.#answer(formatAnswer(answer ?? { status: 404, body: 'There is nothing at this path.\n' }, request.method))
@@ -430,20 +437,5 @@ class Arrival<UserData> implements SocketPeer {
     this.#reception.options.report(error)
     const code = this.#request?.isUpgrade === false ? 'ERR_RESPOND_FAILED' : 'ERR_AUTHORIZE_FAILED'
     this.refuse(new HandshakeError(code, 500, 'The server failed to decide; try again later.'))
-  }
-
-  #tellRefusal(error: HandshakeError): void {
-    const { handlers, report } = this.#reception.options
-    if (handlers.refused === undefined && !refusedChannel.hasSubscribers) return
-    const refusal: Refusal = {
-      status: error.status,
-      reason: error.code,
-      message: error.message,
-      remoteAddress: this.#from.remoteAddress,
-      origin: this.#request?.origin,
-      path: this.#request?.path,
-    }
-    refusedChannel.publish(refusal)
-    callHandler(() => handlers.refused?.(refusal), report)
   }
 }

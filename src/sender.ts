@@ -36,6 +36,8 @@ export interface SenderOptions {
   readonly role: Role
   /** Where the masking keys of a client come from; default randomness (RFC 6455 §5.3). */
   readonly nextMaskingKey?: (() => number) | undefined
+  /** Calls back in a while: a message is not compressed before. Default at once. */
+  readonly defer?: ((work: () => void) => void) | undefined
 }
 
 /** Longest text, in UTF-16 units, that is encoded in the sink's area; longer ones get memory of their own. */
@@ -50,6 +52,8 @@ export class MessageSender {
   readonly #deflate: MessageDeflate | undefined
   /** Set while something waits. */
   #outbox: Outbox | undefined = undefined
+  /** Set between the first and the last fragment of a message. */
+  #fragmenting: 'plain' | 'compressed' | undefined = undefined
 
   constructor(options: SenderOptions, host: SenderHost, deflate: MessageDeflate | undefined) {
     this.#options = options
@@ -63,7 +67,7 @@ export class MessageSender {
   }
 
   sendText(text: string, compress: boolean | undefined): void {
-    if (this.#outbox !== undefined || (this.#deflate !== undefined && this.#isWorthIt(text.length, compress))) {
+    if (this.#outbox !== undefined || (this.#deflate !== undefined && this.#isTextWorthIt(text, compress))) {
       this.#sendMessage(Opcode.TEXT, Buffer.from(text), compress)
     } else if (text.length <= ENCODED_IN_PLACE) {
       const sink = this.#host
@@ -101,17 +105,62 @@ export class MessageSender {
     })
   }
 
+  /**
+   * A fragment of a message (§5.4). `compress` counts with the first of them; `masked` is for those who do not want what
+   * the role demands.
+   */
+  sendFragment(
+    opcode: Opcode,
+    payload: Uint8Array,
+    { isLast, compress, masked }: { readonly isLast: boolean; readonly compress?: boolean; readonly masked?: boolean },
+  ): void {
+    const isFirst = this.#fragmenting === undefined
+    const deflate = this.#deflate
+    const compresses = isFirst ? deflate !== undefined && compress === true : this.#fragmenting === 'compressed'
+    this.#fragmenting = isLast ? undefined : compresses ? 'compressed' : 'plain'
+    const kept = this.#outbox !== undefined ? Buffer.from(payload) : payload
+    this.#inOrder(payload.length, () => {
+      const bytes = compresses ? deflate!.compressFragment(kept, isFirst, isLast) : kept
+      const first = firstByte(isFirst ? opcode : Opcode.CONTINUATION, isLast, compresses && isFirst)
+      this.#writeFrame(first, bytes, masked)
+    })
+  }
+
+  /** A message is being sent in fragments: no other may begin. */
+  get isFragmenting(): boolean {
+    return this.#fragmenting !== undefined
+  }
+
   /** A control frame; it overtakes messages that wait (§5.4: "control frames MAY be injected"). */
-  sendControl(opcode: Opcode, payload: Uint8Array): void {
+  sendControl(opcode: Opcode, payload: Uint8Array, masked?: boolean): void {
     const sink = this.#host
     const at = sink.reserve(MAX_HEADER_BYTES + MAX_CONTROL_BYTES)
-    sink.commit(writeFrame(sink.area, at, firstByte(opcode, true, false), payload, this.#nextMaskingKey()))
+    sink.commit(writeFrame(sink.area, at, firstByte(opcode, true, false), payload, this.#nextMaskingKey(masked)))
   }
 
   /** Calls back behind everything that was sent so far; at once when nothing waits. Not when the rest was given up. */
-  whenSent(action: () => void, cancelled?: () => void): void {
+  whenSent(action: () => void, cancelled?: () => void, bytes = 0): void {
     if (this.#outbox === undefined) action()
-    else this.#queue(0, (done) => done(action), cancelled)
+    else this.#queue(bytes, (done) => done(action), cancelled)
+  }
+
+  /** Fetches a payload when it is its turn, and does something with it; what is sent after it waits. */
+  doFetched(
+    size: number,
+    fetch: (done: (payload: Uint8Array) => void) => void,
+    action: (payload: Uint8Array) => void,
+  ): void {
+    this.#queue(size, (done) => fetch((payload) => done(() => action(payload))))
+  }
+
+  /** A message, whatever waits: for the action of `doFetched`. */
+  writeNow(opcode: Opcode, payload: Uint8Array, compress: boolean | undefined): void {
+    this.#writeMessage(opcode, payload, this.#compressNow(payload, compress))
+  }
+
+  #compressNow(payload: Uint8Array, compress: boolean | undefined): Buffer | undefined {
+    const deflate = this.#deflate
+    return deflate !== undefined && this.#isWorthIt(payload.length, compress) ? deflate.compress(payload) : undefined
   }
 
   /** Gives up what waits. */
@@ -122,7 +171,14 @@ export class MessageSender {
   }
 
   #isWorthIt(length: number, compress: boolean | undefined): boolean {
-    return length > 0 && (compress ?? length >= this.#deflate!.profile.threshold)
+    const { threshold, evenIfLarger } = this.#deflate!.profile
+    return (length > 0 || evenIfLarger) && (compress ?? length >= threshold)
+  }
+
+  /** The threshold is in bytes, which a text has up to three times as many of. */
+  #isTextWorthIt(text: string, compress: boolean | undefined): boolean {
+    if (this.#isWorthIt(text.length, compress)) return true
+    return this.#isWorthIt(text.length * 3, compress) && this.#isWorthIt(Buffer.byteLength(text), compress)
   }
 
   #sendMessage(opcode: Opcode, payload: Uint8Array, compress: boolean | undefined): void {
@@ -130,7 +186,10 @@ export class MessageSender {
     if (deflate === undefined || !this.#isWorthIt(payload.length, compress)) {
       this.#inOrder(payload.length, () => this.#writeFrame(firstByte(opcode, true, false), payload))
     } else if (isCompressedAtOnce(payload)) {
-      this.#inOrder(payload.length, () => this.#writeMessage(opcode, payload, deflate.compress(payload)))
+      const write = (): void => this.#writeMessage(opcode, payload, deflate.compress(payload))
+      const { defer } = this.#options
+      if (defer === undefined) this.#inOrder(payload.length, write)
+      else this.#queue(payload.length, (done) => defer(() => done(write)))
     } else {
       this.#queue(payload.length, (done) => {
         deflate.compressLater(payload, (compressed) => done(() => this.#writeMessage(opcode, payload, compressed)))
@@ -170,14 +229,14 @@ export class MessageSender {
   }
 
   #emptied(): void {
-    const mostBytes = this.#outbox?.mostBytes ?? 0
+    const { mostBytes } = this.#outbox!
     this.#outbox = undefined
     this.#host.onQueueEmpty(mostBytes)
   }
 
-  #writeFrame(first: number, payload: Uint8Array): void {
+  #writeFrame(first: number, payload: Uint8Array, masked?: boolean): void {
     const sink = this.#host
-    const maskingKey = this.#nextMaskingKey()
+    const maskingKey = this.#nextMaskingKey(masked)
     if (payload.byteLength <= COPIED_BYTES) {
       const at = sink.reserve(MAX_HEADER_BYTES + payload.byteLength)
       sink.commit(writeFrame(sink.area, at, first, payload, maskingKey))
@@ -193,8 +252,8 @@ export class MessageSender {
   }
 
   /** §5.3: "a client MUST mask all frames that it sends", each with a fresh key. */
-  #nextMaskingKey(): number | undefined {
+  #nextMaskingKey(masked?: boolean): number | undefined {
     const { role, nextMaskingKey = randomMaskingKey } = this.#options
-    return role === 'client' ? nextMaskingKey() : undefined
+    return (masked ?? role === 'client') ? nextMaskingKey() : undefined
   }
 }

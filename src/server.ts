@@ -29,6 +29,7 @@ import {
   withDefaults,
 } from './options.ts'
 import { PreparedMessage } from './prepared.ts'
+import { APP_SUBPROTOCOL, checkAppName } from './probe.ts'
 import { checkCloseArguments } from './protocol.ts'
 import { type Accepted, Reception, type ReceptionHandlers } from './reception.ts'
 
@@ -54,6 +55,11 @@ export interface WebSocketServerOptions<UserData = unknown>
   readonly host?: string | undefined
   /** Options of node:tls (`key`, `cert`, ...): the server speaks wss:// and https://. */
   readonly tls?: TlsOptions | undefined
+  /**
+   * Name of the app, such as `my-app`. With it, a page whose Origin may connect can find the app on one of several ports
+   * and be told why it was refused, as the client of `fullduplex/browser` does; see docs/HANDSHAKE.md. It is no secret.
+   */
+  readonly app?: string | undefined
   /** The only path at which a WebSocket can be opened; others get 404. Default: any. */
   readonly path?: string | undefined
   /**
@@ -68,7 +74,10 @@ export interface WebSocketServerOptions<UserData = unknown>
   readonly origins?: readonly string[] | '*' | undefined
   /** Names under which the server may be called, beside loopback ones. Default: with a token or `authorize` any. */
   readonly hosts?: readonly string[] | undefined
-  /** Subprotocols in the server's order of preference; the first that the client offers is chosen. */
+  /**
+   * Subprotocols in the server's order of preference; the first that the client offers is chosen. With `app` also
+   * `fullduplex`, behind all others.
+   */
   readonly subprotocols?: readonly string[] | undefined
   /**
    * Compresses messages (permessage-deflate, RFC 7692) for clients that offer it; `true` for its defaults. Default false:
@@ -87,7 +96,7 @@ export interface WebSocketServerOptions<UserData = unknown>
 const OPTION_NAMES: readonly string[] = [
   ...Object.keys(CONNECTION_DEFAULTS),
   ...Object.keys(HEAD_DEFAULTS),
-  ...['port', 'possiblePorts', 'host', 'tls', 'path', 'token', 'origins', 'hosts', 'subprotocols'],
+  ...['port', 'possiblePorts', 'host', 'tls', 'app', 'path', 'token', 'origins', 'hosts', 'subprotocols'],
   'compression',
   ...['maxConnections', 'maxConnectionsPerAddress'],
   ...['authorize', 'respond', 'refused', 'open', 'message', 'drain', 'close', 'error'],
@@ -153,6 +162,7 @@ export class WebSocketServer<UserData = unknown> {
       hasAuthorize: options.authorize !== undefined,
     }
     checkAdmissionOptions(admission)
+    checkAppName(options.app)
     checkListenOptions(options)
     this.#options = options
     const { settings, sweepMs, handshakeTicks } = resolveTiming('server', options)
@@ -162,10 +172,11 @@ export class WebSocketServer<UserData = unknown> {
     this.#compressed = compression && new CompressedSettings(settings, compression)
     this.#reception = new Reception({
       admission,
+      app: options.app,
       handlers: options,
       headLimits: withDefaults(HEAD_DEFAULTS, options),
       path: options.path,
-      subprotocols: options.subprotocols ?? [],
+      subprotocols: [...(options.subprotocols ?? []), ...(options.app === undefined ? [] : [APP_SUBPROTOCOL])],
       compression,
       maxConnections: options.maxConnections ?? DEFAULT_MAX_CONNECTIONS,
       maxConnectionsPerAddress: options.maxConnectionsPerAddress,

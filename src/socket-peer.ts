@@ -3,6 +3,8 @@ import type { Duplex } from 'node:stream'
 /** Whoever takes what a socket has to say: first the handshake, then the connection. */
 export interface SocketPeer {
   receive(chunk: Buffer): void
+  /** The other side has ended, in what may stay half open; told only to peers that have this when they adopt. */
+  socketEnded?(): void
   /** The socket is gone. */
   socketClosed(): void
 }
@@ -13,11 +15,15 @@ interface PeeredSocket extends Duplex {
   [kPeer]?: SocketPeer
 }
 
-// One set of listeners serves all sockets: a closure per connection would cost more memory than the rest of it. There is
-// none for `end`, which Node keeps a listener of its own for: an array of two would cost half a kilobyte. A socket that
+// One set of listeners serves all sockets: a closure per connection would cost more memory than the rest of it. Mostly
+// there is none for `end`, which Node keeps a listener of its own for: an array of two would cost half a kilobyte. A socket that
 // does not allow half-open ends by itself when the other side has, and closes.
 function onData(this: PeeredSocket, chunk: Buffer): void {
   this[kPeer]!.receive(chunk)
+}
+
+function onEnd(this: PeeredSocket): void {
+  this[kPeer]!.socketEnded?.()
 }
 
 function onClose(this: PeeredSocket): void {
@@ -35,5 +41,6 @@ export function adopt(socket: Duplex, peer: SocketPeer): void {
   if (!isNew) return
   socket.on('error', onError)
   socket.on('data', onData)
+  if (peer.socketEnded !== undefined) socket.on('end', onEnd)
   socket.on('close', onClose)
 }

@@ -15,8 +15,8 @@ import {
 } from '../support/wire.ts'
 
 /*
- * What the Autobahn test suite asks of an endpoint that echoes, by its numbers; groups 12 and 13 (compression) are left
- * out. Where the suite takes several behaviours, the strictest is demanded here.
+ * What the Autobahn test suite asks of an endpoint that echoes, by its numbers; groups 12 and 13 (compression) are in
+ * compression-cases.ts. Where the suite takes several behaviours, the strictest is demanded here.
  *
  * Differences: the suite waits between frames in some cases, which means nothing to a protocol without time; its way of
  * chopping frames is one of those that all cases run in; the sizes of group 9 are smaller (see there).

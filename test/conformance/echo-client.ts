@@ -3,8 +3,9 @@
  *
  *     node --import tsx test/conformance/echo-client.ts ws://127.0.0.1:9001
  *
- * Runs all cases, has the server write its report, and ends.
+ * Runs all cases, has the server write its report, and ends. Compression is offered in the groups that are about it.
  */
+import type { CompressionOptions } from '../../src/extension.ts'
 import { type ConnectOptions, connect } from '../../src/index.ts'
 
 const AGENT = 'fullduplex'
@@ -17,28 +18,45 @@ const LIMITS: ConnectOptions = {
   pingIntervalMs: 0,
 }
 
+/** What the suite demands of an offer before it accepts one in these groups: that it may tell the client to forget. */
+const FORGETFUL = /^13\.[2567]\./
+
+/** What is offered in a case: everything that is compressed shows whether it is right. */
+function compressionFor(id: string): CompressionOptions | false {
+  if (!/^1[23]\./.test(id)) return false
+  return { threshold: 0, serverNoContextTakeover: false, clientNoContextTakeover: FORGETFUL.test(id) }
+}
+
 /** Connects, hands messages to `message`, and resolves when the connection has ended. */
-function converse(path: string, message: NonNullable<ConnectOptions['message']>): Promise<void> {
+function converse(
+  path: string,
+  message: NonNullable<ConnectOptions['message']>,
+  options: ConnectOptions = {},
+): Promise<void> {
   return new Promise((close, reject) => {
     // What breaks the protocol is meant to be there: the suite sees in our Close frame that it was found.
     const handlers: ConnectOptions = { message, close: () => close(), error: () => {} }
-    connect(new URL(path, url), { ...LIMITS, ...handlers }).catch(reject)
+    connect(new URL(path, url), { ...LIMITS, ...handlers, ...options }).catch(reject)
   })
 }
 
-async function readCaseCount(): Promise<number> {
-  let count = 0
-  await converse('/getCaseCount', (_, data) => {
-    count = Number(data)
+/** The one message that the server has to say at a path, which is JSON. */
+async function ask(path: string): Promise<unknown> {
+  let answer: unknown
+  await converse(path, (_, data) => {
+    answer = JSON.parse(String(data))
   })
-  return count
+  return answer
 }
 
 const url = process.argv[2] ?? 'ws://127.0.0.1:9001'
-const count = await readCaseCount()
+const count = Number(await ask('/getCaseCount'))
 for (let number = 1; number <= count; number++) {
   process.stdout.write(`\rcase ${number} of ${count}`)
-  await converse(`/runCase?case=${number}&agent=${AGENT}`, (connection, data) => void connection.send(data))
+  const { id } = (await ask(`/getCaseInfo?case=${number}`)) as { readonly id: string }
+  const options: object = { compression: compressionFor(id) }
+  const echo: NonNullable<ConnectOptions['message']> = (connection, data) => void connection.send(data)
+  await converse(`/runCase?case=${number}&agent=${AGENT}`, echo, options)
 }
 await converse(`/updateReports?agent=${AGENT}`, () => {})
 console.log('\nthe report is written')

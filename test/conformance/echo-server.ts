@@ -18,6 +18,8 @@ const server = new WebSocketServer({
   maxMessageBytes: 128 * 1024 * 1024,
   maxBufferedBytes: 512 * 1024 * 1024,
   maxFragments: 1_000_000,
+  // Any offer is taken as it is, and everything that becomes shorter is compressed.
+  compression: { threshold: 0, serverNoContextTakeover: false, clientNoContextTakeover: false },
   // A ping of ours in a quiet case would be recorded by the suite.
   pingIntervalMs: 0,
   message: (client, data) => void client.send(data),

@@ -24,15 +24,42 @@ const LAYERS: readonly Layer[] = [
   { name: 'words', files: ['constants.ts', 'errors.ts'], modules: [] },
   {
     name: 'codecs',
-    files: ['masking.ts', 'utf8.ts', 'framing.ts', 'headers.ts', 'http-head.ts', 'handshake.ts', 'admission.ts'],
-    modules: ['node:buffer', 'node:crypto'],
+    files: [
+      'masking.ts',
+      'utf8.ts',
+      'framing.ts',
+      'headers.ts',
+      'http-head.ts',
+      'handshake.ts',
+      'admission.ts',
+      'probe.ts',
+      'target.ts',
+      'extension.ts',
+      'deflate.ts',
+    ],
+    modules: ['node:buffer', 'node:crypto', 'node:zlib'],
   },
-  { name: 'protocol', files: ['assembly.ts', 'protocol.ts'], modules: ['node:buffer'] },
+  {
+    name: 'protocol',
+    files: ['assembly.ts', 'outbox.ts', 'prepared.ts', 'sender.ts', 'protocol.ts'],
+    modules: ['node:buffer'],
+  },
   {
     name: 'I/O',
     files: [
       ...['handlers.ts', 'options.ts', 'batch.ts', 'backlog.ts', 'inbox.ts', 'pings.ts', 'socket-peer.ts'],
-      ...['ids.ts', 'output.ts', 'connection.ts', 'listen.ts', 'attach.ts', 'reception.ts', 'server.ts', 'client.ts'],
+      ...[
+        'ids.ts',
+        'output.ts',
+        'connection.ts',
+        'listen.ts',
+        'attach.ts',
+        'refusal.ts',
+        'reception.ts',
+        'server.ts',
+        'client.ts',
+      ],
+      ...['dial.ts', 'streams.ts', 'websocket.ts', 'websocket-events.ts', 'reconnecting.ts'],
     ],
     modules: [
       'node:buffer',
@@ -51,7 +78,7 @@ const LAYERS: readonly Layer[] = [
 ]
 
 /** Folders at the edge: they may do anything, know the library by its front door, and nobody knows them. */
-const EDGES = ['cli/']
+const EDGES = ['browser/', 'cli/']
 
 /** Where a reader starts to get lost. */
 const MAX_LINES = 450
@@ -168,6 +195,11 @@ describe('the edges', () => {
       expect(own || target === 'index.ts' || target.startsWith('node:'), `${path} imports ${target}`).toBe(true)
     }
   })
+})
+
+it('the client for pages is one file that needs no other', () => {
+  const files = sources.filter(({ path }) => path.startsWith('browser/'))
+  expect(files.map(({ path, imports }) => [path, imports])).toEqual([['browser/client.ts', []]])
 })
 
 describe('the files', () => {

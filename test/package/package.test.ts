@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import {
   installPackage,
@@ -14,6 +15,8 @@ import { ROOT } from '../support/program.ts'
 import { readSources } from '../support/sources.ts'
 
 const MAX_PACKED_BYTES = 100_000
+/** The client for pages, on its way through the net. */
+const MAX_BROWSER_BYTES = 2_048
 
 /** What `import` gives. A name that leaves, or changes, breaks programs of others. */
 const VALUES = [
@@ -29,16 +32,43 @@ const VALUES = [
     'onClientDisconnected',
   ],
   ...['onMessage', 'send', 'startServer', 'stopServer'],
+  ...[
+    'ReconnectingConnection',
+    'WebSocket',
+    'WebSocketCloseEvent',
+    'WebSocketErrorEvent',
+    'reconnecting',
+    'toWebStreams',
+  ],
 ]
 /** And `import type`. */
 const TYPES = [
   ...['ActionResult', 'Api', 'ApiEvents', 'AttachableServer', 'Authorization', 'BroadcastActionResult'],
-  ...['BroadcastOptions', 'BroadcastResult', 'ClientEvent', 'CloseEvent', 'ConnectOptions', 'ConnectionErrorCode'],
+  ...[
+    'BroadcastOptions',
+    'BroadcastResult',
+    'ClientEvent',
+    'CloseEvent',
+    'CompressionOptions',
+    'ConnectOptions',
+    'ConnectionErrorCode',
+  ],
   ...['ConnectionHandlers', 'ConnectionLimits', 'Data', 'HandshakeErrorCode', 'HeadLimitOptions', 'HeaderFields'],
   ...['HttpAnswer', 'HttpRequest', 'Listener', 'Message', 'MessageEvent', 'ProtocolErrorCode', 'ProtocolState'],
-  ...['Refusal', 'SendArguments', 'ServerCloseOptions', 'ServerDetails', 'ServerHandlers', 'SlowConsumerPolicy'],
+  ...[
+    'Refusal',
+    'SendArguments',
+    'SendOptions',
+    'ServerCloseOptions',
+    'ServerDetails',
+    'ServerHandlers',
+    'SlowConsumerPolicy',
+  ],
   ...['StartServerArguments', 'StartServerResult', 'Unsubscribe', 'UpgradeRequest', 'UsageErrorCode'],
   ...['WebSocketErrorCode', 'WebSocketServerOptions'],
+  ...['ConnectionLoss', 'ConnectionTarget', 'DialOptions', 'ReconnectingLimits', 'ReconnectingOptions'],
+  ...['ReconnectingState', 'RefreshedOptions', 'UrlList', 'UrlSource', 'WebSocketCloseEventInit', 'WebSocketEvents'],
+  ...['WebSocketListener', 'WebSocketOptions', 'WebStreams'],
 ]
 
 let packed: Packed
@@ -82,6 +112,15 @@ describe('the tarball', () => {
 
   it('is small', () => {
     expect(statSync(packed.tarball).size).toBeLessThan(MAX_PACKED_BYTES)
+  })
+
+  it('has a client for pages that is smaller still, and is loaded as it is', () => {
+    const code = read('dist/browser/client.js')
+    expect(gzipSync(code, { level: 9 }).length).toBeLessThanOrEqual(MAX_BROWSER_BYTES)
+    expect(code).not.toMatch(/\bimport\b|\brequire\b|^\s*\/[/*]/m)
+    expect(code.match(/^export .*$/gm)).toEqual([expect.stringMatching(/^export function connectToApp\(/)])
+    // Its types are for people, too.
+    expect(read('dist/browser/client.d.ts')).toMatch(/\/\*\*/)
   })
 
   it('refers to no source that is not in it', () => {
@@ -137,14 +176,23 @@ describe('the installed package', () => {
     expect(types.sort()).toEqual([...TYPES].sort())
   })
 
-  it('has one entry, and its manifest', async () => {
-    const attempts = ['fullduplex/package.json', 'fullduplex/dist/server.js', 'fullduplex/dist/index.js']
+  it('has one entry, one for pages, and its manifest', async () => {
+    const open = ['fullduplex/browser', 'fullduplex/package.json']
+    const attempts = [
+      ...open,
+      'fullduplex/dist/server.js',
+      'fullduplex/dist/index.js',
+      'fullduplex/dist/browser/client.js',
+    ]
     const code = `
       for (const name of ${JSON.stringify(attempts)}) {
         try { console.log(import.meta.resolve(name) && 'resolved') } catch (error) { console.log(error.code) }
       }`
     const closed = 'ERR_PACKAGE_PATH_NOT_EXPORTED'
-    expect((await runProgram('entries.mjs', code)).trim().split('\n')).toEqual(['resolved', closed, closed])
+    expect((await runProgram('entries.mjs', code)).trim().split('\n')).toEqual([
+      ...['resolved', 'resolved'],
+      ...[closed, closed, closed],
+    ])
   })
 
   it('does what it is for', async () => {
@@ -205,6 +253,12 @@ describe('the declarations', () => {
       const { port } = await server.listen()
       const connection: WebSocketConnection = await connect(\`ws://127.0.0.1:\${port}\`)
       for await (const message of connection) { const text: string | Buffer = message; console.log(text) }
+      const streams: WebStreams = toWebStreams(connection)
+      const socket = new WebSocket('ws://localhost', { headers: {} })
+      socket.onclose = ({ code, wasClean }) => console.log(code satisfies number, wasClean satisfies boolean)
+      socket.addEventListener('error', ({ message }) => console.log(message satisfies string, streams))
+      const client = reconnecting(['ws://localhost'], { message: (_, data) => console.log(data satisfies string | Buffer) })
+      console.log(client.send('text') satisfies boolean)
       const result = await startServer({ possiblePorts: [50050], token: 'secret', tls: { key: '', cert: '' } })
       if (result.success) console.log(result.port satisfies number)
       else console.log(result.message satisfies string, result.port satisfies null)
@@ -215,9 +269,37 @@ describe('the declarations', () => {
   const NAMES = [
     ...['connect', 'onMessage', 'ProtocolError', 'type Refusal', 'send', 'startServer', 'WebSocketConnection'],
     ...['WebSocketServer', 'type WebSocketServerOptions'],
+    ...['reconnecting', 'toWebStreams', 'WebSocket', 'type WebStreams'],
   ].join(', ')
 
   beforeAll(() => linkNodeTypes(packed))
+
+  it('of the client for pages are right, also in a program that has no types of a browser', async () => {
+    const code = `
+      import { type AppConnection, connectToApp, type FailureReason } from 'fullduplex/browser'
+      const reasons: FailureReason[] = []
+      export const app: AppConnection = connectToApp({
+        app: 'my-app',
+        possiblePorts: [50050],
+        token: async () => 'secret',
+        open: () => console.log(app.send(Uint8Array.of(1)) satisfies boolean),
+        message: (data) => console.log(data satisfies string | Uint8Array),
+        close: ({ code, willRetry }) => console.log(code satisfies number, willRetry satisfies boolean),
+        failure: ({ reason }) => void reasons.push(reason),
+      })
+      // @ts-expect-error there is no such option
+      connectToApp({ possiblePorts: [50050], port: 50050 })
+    `
+    writeFileSync(join(project, 'page.ts'), code)
+    for (const [module, moduleResolution] of [
+      ['nodenext', 'nodenext'],
+      ['preserve', 'bundler'],
+    ] as const) {
+      const options = ['--module', module, '--moduleResolution', moduleResolution, '--types', 'node', '--strict']
+      const exact = ['--exactOptionalPropertyTypes', '--skipLibCheck', 'false', '--noEmit']
+      expect(await runCompiler([...options, ...exact, '--lib', 'es2023', 'page.ts'], { cwd: project })).toBe('')
+    }
+  })
 
   it.each([
     ['nodenext', 'program.mts', `import { ${NAMES} } from 'fullduplex'`],

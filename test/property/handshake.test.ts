@@ -56,7 +56,7 @@ it('what the client asks for is what the server reads, and the answer is what th
       const answer = readHead(Buffer.concat([Buffer.from(accepted, 'latin1'), behind]))
       expect(answer.rest.equals(behind)).toBe(true)
       const response = parseResponseHead(answer.text, LIMITS)
-      expect(checkResponse(response, asked)).toBe(subprotocol)
+      expect(checkResponse(response, asked).subprotocol).toBe(subprotocol)
       expect(subprotocol === '' || asked.subprotocols.includes(subprotocol)).toBe(true)
       for (const [name, value] of Object.entries(added)) expect(response.headers.getAll(name)).toContain(value)
       // An answer to another question is refused.

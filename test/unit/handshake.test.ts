@@ -270,7 +270,7 @@ describe('checkResponse (§4.1)', () => {
     ['Upgrade in any case', { Upgrade: 'WebSocket' }, ''],
     ['Connection with other tokens', { Connection: 'keep-alive, upgrade' }, ''],
   ])('takes %s', (_, changes, chosen) => {
-    expect(checkResponse(responseHead(101, lines(changes)), request)).toBe(chosen)
+    expect(checkResponse(responseHead(101, lines(changes)), request).subprotocol).toBe(chosen)
   })
 
   it.each([
@@ -386,7 +386,7 @@ describe('formatAcceptance (§4.2.2)', () => {
   it('is accepted by our own client', () => {
     const request = { ...CLIENT_REQUEST, key: randomKey(), subprotocols: ['chat'] }
     const text = formatAcceptance({ key: request.key, subprotocol: 'chat' })
-    expect(checkResponse(parseResponseHead(text.slice(0, -4), LIMITS), request)).toBe('chat')
+    expect(checkResponse(parseResponseHead(text.slice(0, -4), LIMITS), request).subprotocol).toBe('chat')
   })
 
   it.each([

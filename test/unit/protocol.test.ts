@@ -1,14 +1,20 @@
+import { randomBytes } from 'node:crypto'
+import { constants, deflateRawSync, inflateRawSync } from 'node:zlib'
 import { describe, expect, it } from 'vitest'
-import { Opcode } from '../../src/constants.ts'
+import { Opcode, type Role } from '../../src/constants.ts'
+import { deflateProfile } from '../../src/deflate.ts'
 import { ProtocolError, UsageError } from '../../src/errors.ts'
 import { encodeText, PreparedMessage } from '../../src/prepared.ts'
-import { checkCloseArguments } from '../../src/protocol.ts'
+import { checkCloseArguments, maxCompressedBytes, type ProtocolOptions } from '../../src/protocol.ts'
 import { chunksAt, chunksOf } from '../support/chunks.ts'
 import { Endpoint, ROLES } from '../support/protocol-host.ts'
 import {
   binary,
   close,
   continuation,
+  cut,
+  describeFrame,
+  type FrameSpec,
   formatFrame,
   fragments,
   parseFrames,
@@ -1090,5 +1096,451 @@ describe('something that fails while bytes are read, and is no fault of the peer
     for (const piece of other.host.pieces) endpoint.protocol.receive(Buffer.from(piece))
     expect(failures).toEqual([error])
     expect(endpoint.host.violations).toEqual([])
+  })
+})
+
+// ── compression (RFC 7692) ──────────────────────────────────────────────────────────────────────────────────────────
+
+/** An endpoint that has agreed on permessage-deflate, each message on its own. */
+function deflating(role: Role, limits: Partial<ProtocolOptions> = {}, threshold = 100): Endpoint {
+  const agreement = { serverMaxWindowBits: 15, clientMaxWindowBits: 15 }
+  const takeover = { serverNoContextTakeover: true, clientNoContextTakeover: true }
+  const profile = deflateProfile({ ...agreement, ...takeover }, { threshold, level: 3, memLevel: 8 }, role)
+  return new Endpoint(role, { allowRsv1: true, deflate: profile, ...limits })
+}
+
+function deflated(payload: string | Uint8Array): Buffer {
+  return deflateRawSync(payload, { finishFlush: constants.Z_SYNC_FLUSH }).subarray(0, -4)
+}
+
+/** The frame, compressed. */
+function compressed(frame: FrameSpec): FrameSpec {
+  return { ...frame, payload: deflated(frame.payload!), rsv: 4 }
+}
+
+/** The same in fragments of `size` bytes; RSV1 stands on the first. */
+function compressedFragments(frame: FrameSpec, size: number): FrameSpec[] {
+  const [first, ...others] = fragments(frame.opcode, cut(deflated(frame.payload!), size))
+  return [{ ...first!, rsv: 4 }, ...others]
+}
+
+/** What was sent since the last look, those that were compressed with a `+`, inflated. */
+function sentBy(endpoint: Endpoint): string[] {
+  return endpoint.takeSent().map((frame) => {
+    if (frame.rsv !== 4) return describeFrame(frame)
+    const payload = inflateRawSync(Buffer.concat([frame.payload, Buffer.of(0, 0, 0xff, 0xff)]), {
+      finishFlush: constants.Z_SYNC_FLUSH,
+    })
+    return `+ ${describeFrame({ ...frame, rsv: 0, payload })}`
+  })
+}
+const shown = (frame: FrameSpec): string => describeFrame(frame)
+const shownCompressed = (frame: FrameSpec): string => `+ ${describeFrame(frame)}`
+
+/** Inflated in the pool: more than 256 KiB. */
+const INFLATED_LATER = 'Inflated in the thread pool. '.repeat(10_000)
+/** Compressed in the pool: more than 64 KiB. */
+const COMPRESSED_LATER = 'Compressed in the thread pool. '.repeat(4_000)
+const AT_ONCE = 'At once. '.repeat(50)
+
+/** Everything that waits is on its way. */
+function allSent(endpoint: Endpoint): Promise<void> {
+  return new Promise((resolve, reject) => endpoint.protocol.whenSent(resolve, () => reject(new Error('given up'))))
+}
+
+describe.each(ROLES)('compressed messages come to a %s', (role) => {
+  it('in one frame, text and binary, beside those that are not compressed', () => {
+    const endpoint = deflating(role)
+    const sent = [text(AT_ONCE), binary(AT_ONCE), text(''), binary(''), text('ü€😀')]
+    endpoint.receive(...sent.flatMap((frame) => [compressed(frame), frame]))
+    endpoint.expectMessages(
+      ...[AT_ONCE, AT_ONCE, Buffer.from(AT_ONCE), Buffer.from(AT_ONCE), '', '', Buffer.alloc(0), Buffer.alloc(0)],
+      ...['ü€😀', 'ü€😀'],
+    )
+    endpoint.expectOpen()
+    expect(endpoint.protocol.compressed).toBe(true)
+  })
+
+  it('in chunks of any size', () => {
+    for (const size of [1, 2, 3, 7, 20, 1_000]) {
+      const endpoint = deflating(role)
+      const bytes = endpoint.encode(compressed(text(AT_ONCE)), text('plain'), compressed(binary(AT_ONCE)))
+      endpoint.receiveChunks(chunksOf(bytes, size))
+      endpoint.expectMessages(AT_ONCE, 'plain', Buffer.from(AT_ONCE))
+    }
+  })
+
+  it('in fragments, with control frames between them (§6.2)', () => {
+    for (const size of [1, 2, 5, 1_000]) {
+      const endpoint = deflating(role)
+      const frames = compressedFragments(text(`${AT_ONCE}€`), size)
+      endpoint.receive(...frames.flatMap((frame, index) => [frame, ping(`${index}`), pong()]))
+      endpoint.expectMessages(`${AT_ONCE}€`)
+      endpoint.expectSent(...frames.map((_, index) => pong(`${index}`)))
+      endpoint.expectOpen()
+    }
+  })
+
+  it('in fragments of which some are empty', () => {
+    const endpoint = deflating(role)
+    const [first, ...others] = compressedFragments(binary(AT_ONCE), 5)
+    const nothing = unfinished(continuation(''))
+    endpoint.receive({ ...first!, payload: Buffer.alloc(0) }, nothing, unfinished(continuation(first!.payload!)))
+    endpoint.receive(...others.flatMap((frame) => [nothing, frame]))
+    endpoint.expectMessages(Buffer.from(AT_ONCE))
+    // All of them may be.
+    endpoint.receive({ ...unfinished(text('')), rsv: 4 }, nothing, continuation(''))
+    endpoint.expectMessages(Buffer.from(AT_ONCE), '')
+  })
+
+  it('in blocks the last of which says so (§7.2.3.4)', () => {
+    const endpoint = deflating(role)
+    const payload = Buffer.concat([deflateRawSync('one '), deflateRawSync('two '), deflated('three')])
+    endpoint.receive({ ...text(payload), rsv: 4 }, { ...text(deflateRawSync('last')), rsv: 4 })
+    endpoint.expectMessages('one two three', 'last')
+  })
+
+  it('RSV1 where it means nothing (§6.1)', () => {
+    const wrong: [string, FrameSpec[]][] = [
+      ['on a continuation', [unfinished(compressed(text(AT_ONCE))), { ...continuation(''), rsv: 4 }]],
+      ['on a ping', [{ ...ping(), rsv: 4 }]],
+      ['on a pong', [{ ...pong(), rsv: 4 }]],
+      ['on a Close frame', [{ ...close(1000), rsv: 4 }]],
+      ['with RSV2', [{ ...compressed(text(AT_ONCE)), rsv: 6 }]],
+      ['with RSV3', [{ ...compressed(text(AT_ONCE)), rsv: 5 }]],
+    ]
+    for (const [, frames] of wrong) {
+      const endpoint = deflating(role)
+      endpoint.receive(...frames)
+      endpoint.expectMessages()
+      endpoint.expectFailedWith(1002, 'ERR_RESERVED_BITS')
+    }
+  })
+
+  it('RSV1 where nothing was agreed on', () => {
+    const endpoint = new Endpoint(role)
+    expect(endpoint.protocol.compressed).toBe(false)
+    endpoint.receive(compressed(text(AT_ONCE)))
+    endpoint.expectMessages()
+    endpoint.expectFailedWith(1002, 'ERR_RESERVED_BITS')
+  })
+
+  it('what is no deflate data fails with 1007', () => {
+    for (const payload of [Buffer.of(0x07), Buffer.from('no deflate data'), deflated(AT_ONCE).subarray(0, -3)]) {
+      const endpoint = deflating(role)
+      endpoint.receive(compressed(text('before')), { ...text(payload), rsv: 4 }, text('behind'))
+      endpoint.expectMessages('before')
+      endpoint.expectFailedWith(1007, 'ERR_COMPRESSED_DATA')
+    }
+  })
+
+  it('a text that is not UTF-8 once it is inflated fails with 1007', () => {
+    for (const bytes of [Buffer.of(0xff), Buffer.from('€').subarray(0, 2), Buffer.of(0x61, 0xed, 0xa0, 0x80)]) {
+      for (const size of [1, 1_000]) {
+        const endpoint = deflating(role)
+        endpoint.receive(...compressedFragments(text(bytes), size))
+        endpoint.expectMessages()
+        endpoint.expectFailedWith(1007, 'ERR_TEXT_UTF8')
+      }
+      // Bytes may be any.
+      const endpoint = deflating(role)
+      endpoint.receive(compressed(binary(bytes)))
+      endpoint.expectMessages(bytes)
+    }
+  })
+})
+
+describe.each(ROLES)('limits on compressed messages: %s', (role) => {
+  it('count what comes out', () => {
+    for (const size of [500, 501]) {
+      for (const fragment of [1, 1_000]) {
+        const endpoint = deflating(role, { maxMessageBytes: 500, maxFrameBytes: maxCompressedBytes(500) })
+        endpoint.receive(...compressedFragments(text('a'.repeat(size)), fragment))
+        if (size === 500) endpoint.expectMessages('a'.repeat(500))
+        else endpoint.expectFailedWith(1009, 'ERR_MESSAGE_TOO_BIG')
+      }
+    }
+  })
+
+  it('count in the pool as well', async () => {
+    const { length } = INFLATED_LATER
+    for (const maxMessageBytes of [length, length - 1]) {
+      const endpoint = deflating(role, { maxMessageBytes, maxFrameBytes: maxCompressedBytes(maxMessageBytes) })
+      endpoint.receive(compressed(text(INFLATED_LATER)))
+      await endpoint.host.idle()
+      if (maxMessageBytes === length) endpoint.expectMessages(INFLATED_LATER)
+      else endpoint.expectFailedWith(1009, 'ERR_MESSAGE_TOO_BIG')
+    }
+  })
+
+  it('leave room for what deflate adds to what it cannot make smaller', () => {
+    const noise = randomBytes(20_000)
+    for (const level of [0, 1]) {
+      const payload = deflateRawSync(noise, { level, memLevel: 1, finishFlush: constants.Z_SYNC_FLUSH }).subarray(0, -4)
+      expect(payload.length).toBeLessThanOrEqual(maxCompressedBytes(noise.length))
+      const endpoint = deflating(role, { maxMessageBytes: 20_000, maxFrameBytes: maxCompressedBytes(20_000) })
+      endpoint.receive({ ...binary(payload), rsv: 4 })
+      endpoint.expectMessages(noise)
+    }
+  })
+
+  it('are on what comes in, too: before any of it is kept', () => {
+    const most = maxCompressedBytes(500)
+    expect(most).toBe(627)
+    const limits = { maxMessageBytes: 500, maxFrameBytes: most }
+    const frame = { opcode: Opcode.TEXT, rsv: 4, payload: Buffer.alloc(0), declaredLength: most + 1 }
+    const single = deflating(role, limits)
+    single.receive(frame)
+    single.expectFailedWith(1009, 'ERR_MESSAGE_TOO_BIG')
+
+    const several = deflating(role, limits)
+    several.receive(unfinished({ ...binary(Buffer.alloc(most)), rsv: 4 }))
+    several.expectOpen()
+    several.receive(unfinished(continuation('')))
+    several.expectOpen()
+    several.receive(continuation('x'))
+    several.expectFailedWith(1009, 'ERR_MESSAGE_TOO_BIG')
+  })
+
+  it('are not larger for a message that is not compressed', () => {
+    const limits = { maxMessageBytes: 500, maxFrameBytes: maxCompressedBytes(500) }
+    for (const frames of [[text('a'.repeat(501))], fragments(Opcode.TEXT, ['a'.repeat(250), 'a'.repeat(251)])]) {
+      const endpoint = deflating(role, limits)
+      endpoint.receive(...frames)
+      endpoint.expectFailedWith(1009, 'ERR_MESSAGE_TOO_BIG')
+    }
+    const endpoint = deflating(role, limits)
+    endpoint.receive(text('a'.repeat(500)))
+    endpoint.expectMessages('a'.repeat(500))
+  })
+
+  it('are on fragments as on those of any message', () => {
+    const endpoint = deflating(role, { maxFragments: 5 })
+    endpoint.receive(...compressedFragments(text(AT_ONCE), 2))
+    endpoint.expectFailedWith(1008, 'ERR_TOO_MANY_FRAGMENTS')
+  })
+})
+
+describe.each(ROLES)('a message that is inflated in the pool: %s', (role) => {
+  it('nothing that came behind it overtakes it, in one chunk or in many', async () => {
+    for (const size of [1_000_000, 100]) {
+      const endpoint = deflating(role)
+      const frames = [
+        text('before'),
+        compressed(text(INFLATED_LATER)),
+        text('behind it'),
+        ping('a ping'),
+        compressed(text(AT_ONCE)),
+        ...compressedFragments(binary(INFLATED_LATER), 300),
+        binary('last'),
+      ]
+      for (const chunk of chunksOf(endpoint.encode(...frames), size)) {
+        // A socket that is paused gives nothing.
+        await endpoint.host.idle()
+        endpoint.protocol.receive(chunk)
+      }
+      if (size === 1_000_000) {
+        expect(endpoint.host.inflating).toBe(true)
+        endpoint.expectMessages('before')
+        endpoint.expectNothingSent()
+      }
+      await endpoint.host.idle()
+      endpoint.expectMessages(
+        ...['before', INFLATED_LATER, 'behind it', AT_ONCE],
+        ...[Buffer.from(INFLATED_LATER), Buffer.from('last')],
+      )
+      endpoint.expectSent(pong('a ping'))
+      endpoint.expectOpen()
+    }
+  })
+
+  it('a long payload goes there at once', async () => {
+    const noise = randomBytes(70_000)
+    const endpoint = deflating(role)
+    const frame = compressed(binary(noise))
+    expect(frame.payload!.length).toBeGreaterThan(65_536)
+    endpoint.receive(frame)
+    expect(endpoint.host.inflating).toBe(true)
+    await endpoint.host.idle()
+    endpoint.expectMessages(noise)
+  })
+
+  it('the peer’s Close waits behind it', async () => {
+    const endpoint = deflating(role)
+    endpoint.receive(compressed(text(INFLATED_LATER)), close(1000, 'Done'))
+    endpoint.expectOpen()
+    await endpoint.host.idle()
+    endpoint.expectMessages(INFLATED_LATER)
+    endpoint.expectSent(close(1000))
+    endpoint.expectClosedWith(1000, 'Done')
+  })
+
+  it('is still delivered when closing has begun from here', async () => {
+    const endpoint = deflating(role)
+    endpoint.receive(compressed(text(INFLATED_LATER)), text('behind it'))
+    endpoint.protocol.close(1000)
+    endpoint.expectSent(close(1000))
+    await endpoint.host.idle()
+    endpoint.expectMessages(INFLATED_LATER, 'behind it')
+    endpoint.receive(close(1000))
+    endpoint.expectClosedWith(1000)
+  })
+
+  it('is not delivered any more when the connection was given up, or has failed', async () => {
+    for (const end of [
+      ({ protocol }: Endpoint) => protocol.abandon(),
+      ({ protocol }: Endpoint) => void protocol.receiveEnd(),
+      ({ protocol }: Endpoint) => protocol.fail(1011, ''),
+    ]) {
+      const endpoint = deflating(role)
+      endpoint.receive(compressed(text(INFLATED_LATER)), text('behind it'))
+      end(endpoint)
+      await endpoint.host.idle()
+      endpoint.expectMessages()
+      expect(endpoint.host.violations).toEqual([])
+    }
+  })
+
+  it('fails as one that is inflated at once', async () => {
+    const notText = Buffer.concat([Buffer.from(INFLATED_LATER), Buffer.of(0xff)])
+    const long = deflated(Buffer.concat([Buffer.from(INFLATED_LATER)]))
+    for (const [frame, closeCode, code] of [
+      [compressed(text(notText)), 1007, 'ERR_TEXT_UTF8'],
+      [{ ...binary(long.subarray(0, -2)), rsv: 4 }, 1007, 'ERR_COMPRESSED_DATA'],
+      [{ ...binary(Buffer.alloc(70_000, 0xff)), rsv: 4 }, 1007, 'ERR_COMPRESSED_DATA'],
+    ] as const) {
+      const endpoint = deflating(role)
+      endpoint.receive(frame, text('behind it'))
+      expect(endpoint.host.inflating).toBe(true)
+      await endpoint.host.idle()
+      endpoint.expectMessages()
+      endpoint.expectFailedWith(closeCode, code)
+    }
+  })
+})
+
+describe.each(ROLES)('a message that is compressed in the pool: %s', (role) => {
+  it('what is sent behind it waits, pings and pongs do not', async () => {
+    const endpoint = deflating(role)
+    endpoint.protocol.sendText(COMPRESSED_LATER)
+    endpoint.protocol.sendText('plain')
+    endpoint.protocol.sendBinary(Buffer.from(AT_ONCE))
+    endpoint.protocol.sendPing(Buffer.from('ping'))
+    endpoint.receive(ping('answered'))
+    expect(sentBy(endpoint)).toEqual([ping('ping'), pong('answered')].map(shown))
+    expect(endpoint.protocol.queuedBytes).toBe(COMPRESSED_LATER.length + 5 + AT_ONCE.length)
+    await allSent(endpoint)
+    expect(sentBy(endpoint)).toEqual([
+      shownCompressed(text(COMPRESSED_LATER)),
+      shown(text('plain')),
+      shownCompressed(binary(AT_ONCE)),
+    ])
+    expect(endpoint.protocol.queuedBytes).toBe(0)
+    endpoint.expectOpen()
+  })
+
+  it('what this side closes with waits behind it', async () => {
+    const endpoint = deflating(role)
+    endpoint.protocol.sendText(COMPRESSED_LATER)
+    endpoint.protocol.close(1000, 'Done')
+    expect(endpoint.protocol.state).toBe('close-sent')
+    endpoint.expectNothingSent()
+    await allSent(endpoint)
+    expect(sentBy(endpoint)).toEqual([shownCompressed(text(COMPRESSED_LATER)), shown(close(1000, 'Done'))])
+    endpoint.receive(close(1000, 'Done'))
+    endpoint.expectClosedWith(1000, 'Done')
+  })
+
+  it('the answer to a Close waits behind it, and TCP does not end before', async () => {
+    for (const isMutual of [false, true]) {
+      const endpoint = deflating(role)
+      endpoint.protocol.sendText(COMPRESSED_LATER)
+      if (isMutual) endpoint.protocol.close(1001)
+      endpoint.receive(close(1000))
+      expect(endpoint.protocol.state).toBe('draining')
+      expect(endpoint.host.ended).toBe(0)
+      endpoint.expectNothingSent()
+      await allSent(endpoint)
+      expect(sentBy(endpoint)).toEqual([shownCompressed(text(COMPRESSED_LATER)), shown(close(isMutual ? 1001 : 1000))])
+      endpoint.expectClosedWith(1000)
+    }
+  })
+
+  it('is given up by a failure, which says so at once', async () => {
+    for (const isClosing of [false, true]) {
+      const endpoint = deflating(role)
+      endpoint.protocol.sendText(COMPRESSED_LATER)
+      if (isClosing) endpoint.protocol.close(1000)
+      endpoint.receive({ opcode: 3 })
+      endpoint.expectFailedWith(1002, 'ERR_OPCODE')
+      // Nothing comes behind the Close frame when the pool is ready.
+      const other = deflating(role)
+      other.protocol.sendText(COMPRESSED_LATER)
+      await allSent(other)
+      endpoint.expectNothingSent()
+    }
+  })
+
+  it('a failure behind our Close frame sends no second one', async () => {
+    const endpoint = deflating(role)
+    endpoint.protocol.sendText(COMPRESSED_LATER)
+    endpoint.protocol.close(1000)
+    await allSent(endpoint)
+    endpoint.takeSent()
+    endpoint.receive({ opcode: 3 })
+    endpoint.expectNothingSent()
+    endpoint.expectFinished()
+  })
+
+  it('is given up when the connection is', async () => {
+    for (const end of [
+      ({ protocol }: Endpoint) => protocol.abandon(),
+      ({ protocol }: Endpoint) => void protocol.receiveEnd(),
+    ]) {
+      const endpoint = deflating(role)
+      let cancelled = 0
+      endpoint.protocol.sendText(COMPRESSED_LATER)
+      endpoint.protocol.close(1000)
+      endpoint.protocol.whenSent(
+        () => expect.unreachable(),
+        () => cancelled++,
+      )
+      end(endpoint)
+      expect(cancelled).toBe(1)
+      const other = deflating(role)
+      other.protocol.sendText(COMPRESSED_LATER)
+      await allSent(other)
+      endpoint.expectNothingSent()
+      expect(endpoint.host.queues).toEqual([])
+    }
+  })
+
+  it('can be one that was prepared', async () => {
+    if (role === 'client') return
+    const endpoint = deflating(role)
+    endpoint.protocol.sendPrepared(new PreparedMessage(COMPRESSED_LATER))
+    endpoint.protocol.sendPrepared(new PreparedMessage('plain'))
+    endpoint.protocol.sendText(AT_ONCE)
+    expect(endpoint.protocol.queuedBytes).toBeGreaterThan(COMPRESSED_LATER.length)
+    await allSent(endpoint)
+    expect(sentBy(endpoint)).toEqual([
+      shownCompressed(text(COMPRESSED_LATER)),
+      shown(text('plain')),
+      shownCompressed(text(AT_ONCE)),
+    ])
+  })
+
+  it('compresses or not as it is told', () => {
+    const endpoint = deflating(role, {}, 100)
+    endpoint.protocol.sendText('a'.repeat(50), true)
+    endpoint.protocol.sendBinary(Buffer.alloc(50, 'a'), true)
+    endpoint.protocol.sendText(AT_ONCE, false)
+    endpoint.protocol.sendBinary(Buffer.from(AT_ONCE), false)
+    expect(sentBy(endpoint)).toEqual([
+      shownCompressed(text('a'.repeat(50))),
+      shownCompressed(binary('a'.repeat(50))),
+      shown(text(AT_ONCE)),
+      shown(binary(AT_ONCE)),
+    ])
   })
 })

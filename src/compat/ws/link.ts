@@ -1,0 +1,347 @@
+import type { Duplex } from 'node:stream'
+import { batch } from '../../batch.ts'
+import type { DeflateProfile } from '../../deflate.ts'
+import type { ProtocolError } from '../../errors.ts'
+import { Output, type OutputHost } from '../../output.ts'
+import { type Conversation, maxCompressedBytes, type ProtocolHost, WebSocketProtocol } from '../../protocol.ts'
+import { adopt, type SocketPeer } from '../../socket-peer.ts'
+import { tooManyChunks } from './errors.ts'
+
+/** What a link has to know; see the options of `ws`. */
+export interface LinkSettings {
+  readonly isServer: boolean
+  readonly textAsString: boolean
+  readonly allowSynchronousEvents: boolean
+  readonly maxPayload: number
+  readonly maxFragments: number
+  readonly maxBufferedChunks: number
+  readonly skipUTF8Validation: boolean
+  readonly generateMask: ((mask: Buffer) => void) | undefined
+  readonly deflate: DeflateProfile | undefined
+}
+
+/** Who is told what happens on a link. */
+export interface LinkUser {
+  message(data: string | Buffer, isBinary: boolean, fragmentEnds: readonly number[] | undefined): void
+  ping(payload: Buffer): void
+  pong(payload: Buffer): void
+  /** The peer's Close frame. */
+  closeFrame(code: number, reason: Buffer): void
+  /** Reading has failed, by the peer's fault mostly. */
+  failed(error: unknown): void
+  /** The peer has ended TCP. */
+  ended(): void
+  /** The socket is gone, and everything that it has brought is delivered. */
+  closed(): void
+}
+
+export type SendCallback = (error?: Error | null) => void
+
+/** 0 stands for no limit. */
+function limit(value: number | undefined): number {
+  return value === undefined || value <= 0 ? Number.POSITIVE_INFINITY : value
+}
+
+function defer(work: () => void): void {
+  process.nextTick(work)
+}
+
+/** Listeners of the user's are called as an emitter calls them: what they throw is the process's, not the connection's. */
+function callUser(action: () => void): void {
+  try {
+    action()
+  } catch (error) {
+    process.nextTick(() => {
+      throw error
+    })
+  }
+}
+
+/** Joins the engine's protocol and output to a socket, for a `WebSocket` that answers and closes by its own rules. */
+export class Link implements ProtocolHost, OutputHost, Conversation, SocketPeer {
+  readonly socket: Duplex
+  readonly protocol: WebSocketProtocol
+  readonly output: Output
+  readonly unreadMark: number = Number.POSITIVE_INFINITY
+  readonly fillsSocket = true
+  readonly #user: LinkUser
+  readonly #settings: LinkSettings
+  /** Callbacks of messages that are on their way to the socket. */
+  #callbacks: SendCallback[] = []
+  /** Pongs that the socket has not taken. */
+  #pendingPongs = 0
+  /** Chunks that the frame under way has come in. */
+  #chunks = 0
+  #paused = false
+  /** Why nothing is read: a message that is being inflated, an event that is to come. */
+  #holds = 0
+  /** Nothing is read any more: behind a Close frame, or a failure. */
+  #finished = false
+  #gone = false
+
+  constructor(socket: Duplex, user: LinkUser, settings: LinkSettings) {
+    this.socket = socket
+    this.#user = user
+    this.#settings = settings
+    const maxMessageBytes = limit(settings.maxPayload)
+    this.output = new Output(socket, this)
+    this.protocol = new WebSocketProtocol(
+      {
+        role: settings.isServer ? 'server' : 'client',
+        maxMessageBytes,
+        maxFrameBytes: settings.deflate === undefined ? maxMessageBytes : maxCompressedBytes(maxMessageBytes),
+        maxFragments: limit(settings.maxFragments),
+        maxPendingPongs: Number.POSITIVE_INFINITY,
+        allowRsv1: settings.deflate !== undefined,
+        allowLongLengths: true,
+        deflate: settings.deflate,
+        rawText: !settings.textAsString,
+        skipUtf8Check: settings.skipUTF8Validation,
+        keepFragments: true,
+        nextMaskingKey: settings.generateMask && maskingKeys(settings.generateMask),
+        // As with ws, what is sent in one go is not compressed before that is over.
+        defer,
+      },
+      this,
+    )
+  }
+
+  get conversation(): Conversation {
+    return this
+  }
+
+  /** Begins to read. */
+  start(head: Buffer | undefined): void {
+    if (head !== undefined && head.length > 0) this.socket.unshift(head)
+    adopt(this.socket, this)
+    this.#flow()
+  }
+
+  // ── sending ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Calls back when everything sent so far has been given to the kernel, or never will be. */
+  whenFlushed(callback: SendCallback, cancelled: () => Error): void {
+    this.protocol.sender.whenSent(
+      () => {
+        if (this.#gone) process.nextTick(callback, destroyedError())
+        else if (this.output.unsentBytes === 0) process.nextTick(callback)
+        else this.#callbacks.push(callback)
+      },
+      () => process.nextTick(callback, cancelled()),
+    )
+  }
+
+  /** Bytes that have been accepted, and not been given to the kernel. */
+  get bufferedBytes(): number {
+    this.output.flush()
+    return this.output.unsentBytes + this.protocol.queuedBytes
+  }
+
+  /** Notes that a pong is sent; false when as many as may wait have not left yet. */
+  notePong(most: number): boolean {
+    if (most > 0 && this.#pendingPongs >= most) return false
+    this.#pendingPongs++
+    return true
+  }
+
+  // ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  pause(): void {
+    this.#paused = true
+    this.socket.pause()
+  }
+
+  resume(): void {
+    this.#paused = false
+    this.#flow()
+  }
+
+  receive(chunk: Buffer): void {
+    if (this.#finished) return
+    const { maxBufferedChunks } = this.#settings
+    if (this.#chunks >= limit(maxBufferedChunks)) {
+      this.onFailed(tooManyChunks(this.#chunks))
+      return
+    }
+    const size = chunk.length
+    batch.beginChunk()
+    try {
+      this.protocol.receive(chunk)
+    } finally {
+      batch.endChunk()
+    }
+    const { partialBytes } = this.protocol
+    if (partialBytes === 0) this.#chunks = 0
+    // The frame began in this chunk, or before it.
+    else this.#chunks = partialBytes < size ? 1 : this.#chunks + 1
+  }
+
+  socketEnded(): void {
+    callUser(() => this.#user.ended())
+  }
+
+  socketClosed(): void {
+    this.#gone = true
+    // What has arrived is delivered, though nobody was reading.
+    if (!this.#finished && this.#holds === 0 && this.socket.readableLength > 0) {
+      const chunk = this.socket.read() as Buffer | null
+      if (chunk !== null) this.receive(chunk)
+    }
+    if (this.#holds > 0) return
+    this.protocol.receiveEnd()
+    this.#failCallbacks()
+    this.output.close(destroyedError)
+    callUser(() => this.#user.closed())
+  }
+
+  #flow(): void {
+    if (this.#paused || this.#holds > 0) return
+    this.socket.resume()
+  }
+
+  #hold(): void {
+    this.#holds++
+    this.protocol.hold()
+    this.socket.pause()
+  }
+
+  #release(): void {
+    if (--this.#holds > 0) return
+    batch.beginChunk()
+    try {
+      this.protocol.release()
+    } finally {
+      batch.endChunk()
+    }
+    if (this.#holds > 0) return
+    if (this.#gone) this.socketClosed()
+    else this.#flow()
+  }
+
+  /** An event for the user: now, or in a turn of its own. */
+  #tell(action: () => void): void {
+    if (this.#settings.allowSynchronousEvents) {
+      callUser(action)
+      return
+    }
+    this.#hold()
+    setImmediate(() => {
+      callUser(action)
+      this.#release()
+    })
+  }
+
+  #finish(): void {
+    this.#finished = true
+    // The end of the socket has to be seen.
+    process.nextTick(() => this.socket.resume())
+  }
+
+  #failCallbacks(): void {
+    const callbacks = this.#callbacks
+    this.#callbacks = []
+    for (const callback of callbacks) callUser(() => callback(destroyedError()))
+  }
+
+  // ── for the protocol ──────────────────────────────────────────────────────────────────────────────────────────────
+
+  onMessage(data: string | Buffer, isBinary: boolean, fragmentEnds: readonly number[] | undefined): void {
+    this.#tell(() => this.#user.message(data, isBinary, fragmentEnds))
+  }
+
+  onPing(payload: Buffer): void {
+    // Not a view: a few bytes would hold on to the whole chunk.
+    const copy = Buffer.from(payload)
+    this.#tell(() => this.#user.ping(copy))
+  }
+
+  onPong(payload: Buffer): void {
+    const copy = Buffer.from(payload)
+    this.#tell(() => this.#user.pong(copy))
+  }
+
+  onClose(code: number, reason: Buffer): void {
+    this.#finish()
+    const copy = Buffer.from(reason)
+    callUser(() => this.#user.closeFrame(code, copy))
+  }
+
+  onFailed(error: unknown): void {
+    this.#finish()
+    callUser(() => this.#user.failed(error))
+  }
+
+  onInflating(): void {
+    this.#hold()
+  }
+
+  onInflated(): void {
+    this.#release()
+  }
+
+  onQueueEmpty(): void {}
+
+  flushNow(): boolean {
+    return this.output.flush()
+  }
+
+  get area(): Buffer {
+    return this.output.area
+  }
+
+  reserve(size: number): number {
+    return this.output.reserve(size)
+  }
+
+  commit(end: number): void {
+    this.output.commit(end)
+  }
+
+  append(bytes: Buffer): void {
+    this.output.append(bytes)
+  }
+
+  // With a conversation of one's own these are never called.
+  onEnd(): void {}
+  onViolation(_error: ProtocolError): void {}
+  onFailure(_error: unknown): void {}
+
+  // ── for the output ────────────────────────────────────────────────────────────────────────────────────────────────
+
+  outputUnread(): void {}
+  outputRead(): void {}
+  outputProgressed(): void {}
+  outputDrained(): void {}
+  outputRefused(): void {}
+
+  outputFlushed(): void {
+    this.#pendingPongs = 0
+    if (this.#callbacks.length === 0) return
+    const callbacks = this.#callbacks
+    this.#callbacks = []
+    for (const callback of callbacks) process.nextTick(callback)
+  }
+}
+
+function maskingKeys(generateMask: (mask: Buffer) => void): () => number {
+  return () => {
+    const mask = Buffer.alloc(4)
+    generateMask(mask)
+    return mask.readInt32LE()
+  }
+}
+
+/** What a stream says of a write behind its end. */
+function destroyedError(): Error {
+  const error = new Error('Cannot call write after a stream was destroyed')
+  return Object.assign(error, { code: 'ERR_STREAM_DESTROYED' })
+}
+
+/** The payload of a Close frame; an empty one for no code. */
+export function closePayload(code: number | undefined, reason: Uint8Array): Buffer {
+  if (code === undefined) return Buffer.alloc(0)
+  const payload = Buffer.alloc(2 + reason.length)
+  payload.writeUInt16BE(code)
+  payload.set(reason, 2)
+  return payload
+}

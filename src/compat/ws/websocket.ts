@@ -1,0 +1,686 @@
+import { EventEmitter } from 'node:events'
+import type { ClientRequest, ClientRequestArgs, IncomingMessage } from 'node:http'
+import type { Duplex } from 'node:stream'
+import { isSendableCloseCode, MAX_CLOSE_REASON_BYTES, MAX_CONTROL_BYTES, Opcode } from '../../constants.ts'
+import type { DeflateProfile } from '../../deflate.ts'
+import { Dialing } from './dialing.ts'
+import { translateError } from './errors.ts'
+import {
+  addHandler,
+  attributeHandler,
+  type EventType,
+  type Handler,
+  removeHandler,
+  setAttributeHandler,
+} from './event-target.ts'
+import { closePayload, Link, type LinkSettings, type LinkUser, type SendCallback } from './link.ts'
+import {
+  type BinaryType,
+  type BufferLike,
+  type ClientOptions,
+  CONNECTION_DEFAULTS,
+  type CommonOptions,
+  type Data,
+  type RawData,
+  type SendOptions,
+} from './options.ts'
+import { Sender } from './sender.ts'
+
+export interface Event {
+  readonly type: string
+  readonly target: WebSocket
+}
+
+export interface MessageEvent extends Event {
+  readonly data: Data
+}
+
+export interface CloseEvent extends Event {
+  readonly code: number
+  readonly reason: string
+  readonly wasClean: boolean
+}
+
+export interface ErrorEvent extends Event {
+  // biome-ignore lint/suspicious/noExplicitAny: as programs written for ws have it
+  readonly error: any
+  readonly message: string
+}
+
+export interface WebSocketEventMap {
+  open: Event
+  error: ErrorEvent
+  close: CloseEvent
+  message: MessageEvent
+}
+
+/** Events of the emitter, with their arguments. */
+export interface WebSocketEvents {
+  open: []
+  message: [data: RawData, isBinary: boolean]
+  close: [code: number, reason: Buffer]
+  error: [error: Error]
+  ping: [data: Buffer]
+  pong: [data: Buffer]
+  upgrade: [response: IncomingMessage]
+  redirect: [url: string, request: ClientRequest]
+  'unexpected-response': [request: ClientRequest, response: IncomingMessage]
+}
+
+export type ReadyState = 0 | 1 | 2 | 3
+const CONNECTING = 0
+const OPEN = 1
+const CLOSING = 2
+const CLOSED = 3
+const STATE_NAMES = ['CONNECTING', 'OPEN', 'CLOSING', 'CLOSED'] as const
+
+const EMPTY: Buffer = Buffer.alloc(0)
+const BINARY_TYPES: readonly string[] = ['nodebuffer', 'arraybuffer', 'fragments', 'blob']
+
+const NO_STATUS = 1005
+const ABNORMAL = 1006
+
+function noop(): void {}
+
+/**
+ * The class that `require('ws')` gives, on this library's engine: a connection of a `WebSocketServer`, or a client.
+ */
+export class WebSocket extends EventEmitter<WebSocketEvents> {
+  declare static readonly CONNECTING: 0
+  declare static readonly OPEN: 1
+  declare static readonly CLOSING: 2
+  declare static readonly CLOSED: 3
+  declare readonly CONNECTING: 0
+  declare readonly OPEN: 1
+  declare readonly CLOSING: 2
+  declare readonly CLOSED: 3
+
+  /** Texts are given as strings; `fullduplex/ws7` sets it. */
+  protected static readonly textAsString: boolean = false
+
+  /** @internal Programs set it on a WebSocket that they give a stream of their own. */
+  _isServer: boolean
+  /** @internal */
+  _readyState: ReadyState = CONNECTING
+  /** @internal */
+  _closeTimer: NodeJS.Timeout | null = null
+  readonly #options: CommonOptions & ClientOptions<WebSocket>
+  #url: string | undefined
+  #protocol = ''
+  #extensions = ''
+  #binaryType: BinaryType = 'nodebuffer'
+  #paused = false
+  #link: Link | undefined
+  #sender: Sender | undefined
+  #dialing: Dialing | undefined
+  #deflate: DeflateProfile | undefined
+  /** Bytes that were not accepted, which the standard has counted too. */
+  #refusedBytes = 0
+  #closeCode = ABNORMAL
+  #closeReason = EMPTY
+  #closeFrameSent = false
+  #closeFrameReceived = false
+  #failed = false
+  #errorEmitted = false
+  #readsBlob = false
+  #blobFailure: Error | undefined
+
+  /**
+   * Opens a connection to `address`.
+   *
+   * @throws SyntaxError for an address or subprotocols that cannot be, RangeError for a `protocolVersion` that is not 8 or 13.
+   */
+  constructor(address: null, protocols?: undefined, options?: CommonOptions)
+  constructor(address: string | URL, options?: ClientOptions<WebSocket> | ClientRequestArgs)
+  constructor(
+    address: string | URL,
+    protocols?: string | string[],
+    options?: ClientOptions<WebSocket> | ClientRequestArgs,
+  )
+  constructor(address: string | URL | null, protocols?: unknown, options?: unknown) {
+    super()
+    if (address === null) {
+      this.#options = (options ?? {}) as CommonOptions
+      this._isServer = true
+      return
+    }
+    this._isServer = false
+    let given = options as ClientOptions<WebSocket> | undefined
+    let offered = protocols
+    if (typeof protocols === 'object' && protocols !== null && !Array.isArray(protocols)) {
+      given = protocols as ClientOptions<WebSocket>
+      offered = undefined
+    }
+    offered ??= protocols === null ? null : given?.protocols
+    const list = offered === undefined ? [] : Array.isArray(offered) ? offered : [offered]
+    this.#options = { ...CONNECTION_DEFAULTS, perMessageDeflate: true, ...given }
+    this.#dialing = new Dialing(
+      this as never,
+      this.#dialer(),
+      address,
+      list as string[],
+      this.#options as ClientOptions,
+    )
+    this.#dialing.start()
+  }
+
+  /** What the opening handshake may do with this object. */
+  #dialer() {
+    return {
+      setUrl: (url: string) => {
+        this.#url = url
+      },
+      isConnecting: () => this._readyState === CONNECTING,
+      setClosing: () => {
+        this._readyState = CLOSING
+      },
+      fail: (error: unknown) => {
+        this._readyState = CLOSING
+        this.#emitError(error)
+        this.#emitClose()
+      },
+      failLater: (socket: Duplex, error: unknown) => {
+        this._readyState = CLOSING
+        socket.once('error', noop)
+        socket.destroy()
+        process.nextTick(() => {
+          this.#emitError(error)
+          this.#emitClose()
+        })
+      },
+      open: (socket: Duplex, head: Buffer, protocol: string, deflate: DeflateProfile | undefined) => {
+        this.#protocol = protocol
+        this.#agree(deflate)
+        this.setSocket(socket, head, this.#options)
+      },
+    }
+  }
+
+  #agree(deflate: DeflateProfile | undefined): void {
+    this.#deflate = deflate
+    this.#extensions = deflate === undefined ? '' : 'permessage-deflate'
+  }
+
+  // ── state ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  get readyState(): ReadyState {
+    return this._readyState
+  }
+
+  /** Address of the server; undefined on the server's side. */
+  get url(): string {
+    return this.#url as string
+  }
+
+  /** The subprotocol that was agreed on, or ''. */
+  get protocol(): string {
+    return this.#protocol
+  }
+
+  /** `permessage-deflate`, or ''. */
+  get extensions(): string {
+    return this.#extensions
+  }
+
+  get isPaused(): boolean {
+    return this.#paused
+  }
+
+  /** Bytes that wait to be given to the kernel, and those that could not be sent any more. */
+  get bufferedAmount(): number {
+    return (this.#link === undefined ? 0 : this.#link.bufferedBytes) + this.#refusedBytes
+  }
+
+  get binaryType(): BinaryType {
+    return this.#binaryType
+  }
+
+  set binaryType(type: BinaryType) {
+    if (BINARY_TYPES.includes(type)) this.#binaryType = type
+  }
+
+  /** @internal The socket, with all that was sent before given to it. */
+  get _socket(): Duplex | null {
+    this.#link?.output.flush()
+    return this.#link?.socket ?? null
+  }
+
+  /** @internal For programs that frame a message once and write it to many. */
+  get _sender(): Sender | null {
+    const link = this.#link
+    if (link === undefined) return null
+    this.#sender ??= new Sender(link)
+    return this.#sender
+  }
+
+  // ── the socket ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** @internal The server's part of the handshake: what was agreed on. */
+  _accept(protocol: string, deflate: DeflateProfile | undefined): void {
+    this.#protocol = protocol
+    this.#agree(deflate)
+  }
+
+  /** @internal Opens the WebSocket on a stream whose handshake is done. */
+  setSocket(
+    socket: Duplex,
+    head?: Buffer,
+    options: CommonOptions & { generateMask?: ((mask: Buffer) => void) | undefined } = {},
+  ): void {
+    const settings: LinkSettings = {
+      isServer: this._isServer,
+      textAsString: (this.constructor as typeof WebSocket).textAsString,
+      allowSynchronousEvents: options.allowSynchronousEvents !== false,
+      maxPayload: options.maxPayload ?? 0,
+      maxFragments: options.maxFragments ?? 0,
+      maxBufferedChunks: options.maxBufferedChunks ?? 0,
+      skipUTF8Validation: options.skipUTF8Validation === true,
+      generateMask: options.generateMask,
+      deflate: this.#deflate,
+    }
+    const tcp = socket as { setTimeout?(timeout: number): void; setNoDelay?(): void }
+    tcp.setTimeout?.(0)
+    tcp.setNoDelay?.()
+    this.#link = new Link(socket, this.#user(), settings)
+    this.#link.start(head)
+    this._readyState = OPEN
+    this.emit('open')
+  }
+
+  #user(): LinkUser {
+    return {
+      message: (data, isBinary, ends) => this.#receive(data, isBinary, ends),
+      ping: (payload) => this.#receivePing(payload),
+      pong: (payload) => {
+        this.emit('pong', payload)
+      },
+      closeFrame: (code, reason) => this.#receiveClose(code, reason),
+      failed: (error) => this.#fail(error),
+      ended: () => {
+        this._readyState = CLOSING
+        this.#link?.output.end()
+      },
+      closed: () => {
+        this._readyState = CLOSING
+        if (this._closeTimer !== null) clearTimeout(this._closeTimer)
+        this.#emitClose()
+      },
+    }
+  }
+
+  #receive(data: string | Buffer, isBinary: boolean, ends: readonly number[] | undefined): void {
+    const message = isBinary ? asBinaryType(data as Buffer, this.#binaryType, ends) : data
+    this.emit('message', message as RawData, isBinary)
+  }
+
+  #receivePing(payload: Buffer): void {
+    const { autoPong = true, maxPendingAutoPongs = CONNECTION_DEFAULTS.maxPendingAutoPongs } = this.#options
+    if (autoPong && this._readyState === OPEN) {
+      if (this.#link!.notePong(maxPendingAutoPongs)) this.pong(payload, !this._isServer, noop)
+      else this.terminate()
+    }
+    this.emit('ping', payload)
+  }
+
+  #receiveClose(code: number, reason: Buffer): void {
+    this.#closeFrameReceived = true
+    this.#closeCode = code
+    this.#closeReason = reason
+    if (code === NO_STATUS) this.close()
+    else this.close(code, reason)
+  }
+
+  #fail(thrown: unknown): void {
+    const { error, closeCode } = translateError(thrown)
+    this.#failed = true
+    this.close(closeCode)
+    this.#emitError(error)
+  }
+
+  #emitError(error: unknown): void {
+    if (this.#errorEmitted) return
+    this.#errorEmitted = true
+    this.emit('error', error as Error)
+  }
+
+  #emitClose(): void {
+    this._readyState = CLOSED
+    this.emit('close', this.#closeCode, this.#closeReason)
+  }
+
+  // ── sending ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * Sends a message.
+   *
+   * @param callback called when the kernel has taken it, or with an error when that will not be.
+   * @throws Error while the connection is being opened, TypeError for what cannot be sent.
+   */
+  send(data: BufferLike, callback?: (error?: Error) => void): void
+  send(data: BufferLike, options: SendOptions, callback?: (error?: Error) => void): void
+  send(data: unknown, options?: unknown, callback?: unknown): void {
+    this.#checkConnected()
+    const [given, done] = typeof options === 'function' ? [undefined, options] : [options, callback]
+    const message = typeof data === 'number' ? String(data) : data
+    if (this._readyState !== OPEN) this.#refuse(message, done as SendCallback | undefined)
+    else if (typeof message === 'string' && given === undefined && !this.#link!.protocol.sender.isFragmenting) {
+      this.#link!.protocol.sendText(message)
+      if (done !== undefined) this.#whenFlushed(done as SendCallback)
+    } else {
+      this.#sendWith(message, given as SendOptions | undefined)
+      if (done !== undefined) this.#whenFlushed(done as SendCallback)
+    }
+  }
+
+  #sendWith(message: unknown, given: SendOptions | undefined): void {
+    const isText = typeof message === 'string'
+    const { binary, compress, fin, mask } = {
+      binary: !isText,
+      compress: undefined,
+      fin: true,
+      mask: undefined,
+      ...given,
+    }
+    const opcode = binary ? Opcode.BINARY : Opcode.TEXT
+    if (isBlob(message)) {
+      this.#sendBlob(message, opcode, compress)
+      return
+    }
+    const payload = toBuffer(message || '')
+    const { sender } = this.#link!.protocol
+    const isUsual = fin === true && !sender.isFragmenting && (mask === undefined || mask === !this._isServer)
+    if (isUsual) sender.sendPayload(opcode, payload, compress)
+    else {
+      const masked = mask ?? !this._isServer
+      sender.sendFragment(opcode, payload, { isLast: fin === true, compress: compress !== false, masked })
+    }
+  }
+
+  #sendBlob(blob: Blob, opcode: Opcode, compress: boolean | undefined): void {
+    const { sender } = this.#link!.protocol
+    this.#readBlob(blob, (read) =>
+      sender.doFetched(blob.size, read, (payload) => sender.writeNow(opcode, payload, compress)),
+    )
+  }
+
+  /** Reads a blob when it is its turn; what was sent behind it waits. */
+  #readBlob(blob: Blob, whenItsTurn: (read: (done: (content: Uint8Array) => void) => void) => void): void {
+    whenItsTurn((done) => {
+      this.#readsBlob = true
+      blob.arrayBuffer().then(
+        (content) => {
+          this.#readsBlob = false
+          done(new Uint8Array(content))
+        },
+        (error) => {
+          this.#blobFailure = error
+          this.#link!.protocol.sender.cancel()
+          process.nextTick(() => this.#failReading(error))
+        },
+      )
+    })
+  }
+
+  #whenFlushed(callback: SendCallback): void {
+    this.#link!.whenFlushed(callback, () => this.#blobFailure ?? closedWhile(this.#readsBlob))
+  }
+
+  #failReading(error: unknown): void {
+    this._readyState = CLOSING
+    this.#emitError(error)
+    this.#link?.output.end()
+    this.#setCloseTimer()
+  }
+
+  /** Sends a Ping. @throws RangeError for more than 125 bytes, Error while the connection is being opened. */
+  ping(data?: unknown, mask?: unknown, callback?: unknown): void {
+    this.#sendControl(Opcode.PING, data, mask, callback)
+  }
+
+  /** Sends a Pong that nobody has asked for. @throws as `ping`. */
+  pong(data?: unknown, mask?: unknown, callback?: unknown): void {
+    this.#sendControl(Opcode.PONG, data, mask, callback)
+  }
+
+  #sendControl(opcode: Opcode, ...given: unknown[]): void {
+    this.#checkConnected()
+    const at = given.findIndex((argument) => typeof argument === 'function')
+    const done = at === -1 ? undefined : (given[at] as SendCallback)
+    const [data, mask] = at === -1 ? given : given.slice(0, at)
+    const content = typeof data === 'number' ? String(data) : data
+    if (this._readyState !== OPEN) {
+      this.#refuse(content, done)
+      return
+    }
+    const size = isBlob(content) ? content.size : toBuffer(content || '').byteLength
+    if (size > MAX_CONTROL_BYTES) {
+      throw new RangeError(`The data size must not be greater than ${MAX_CONTROL_BYTES} bytes`)
+    }
+    const { sender } = this.#link!.protocol
+    const masked = mask === undefined ? !this._isServer : mask === true
+    if (isBlob(content)) {
+      this.#readBlob(content, (read) =>
+        sender.doFetched(size, read, (payload) => sender.sendControl(opcode, payload, masked)),
+      )
+    } else {
+      const payload = toBuffer(content || '')
+      sender.whenSent(() => sender.sendControl(opcode, payload, masked), undefined, size)
+    }
+    if (done !== undefined && done !== noop) this.#whenFlushed(done)
+  }
+
+  #checkConnected(): void {
+    if (this._readyState !== CONNECTING) return
+    throw new Error('WebSocket is not open: readyState 0 (CONNECTING)')
+  }
+
+  /** What is sent too late is counted, as the standard has it. */
+  #refuse(data: unknown, callback: SendCallback | undefined): void {
+    if (data) this.#refusedBytes += isBlob(data) ? data.size : toBuffer(data).byteLength
+    if (typeof callback !== 'function') return
+    const state = this._readyState
+    process.nextTick(callback, new Error(`WebSocket is not open: readyState ${state} (${STATE_NAMES[state]})`))
+  }
+
+  // ── closing ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * Starts the closing handshake, or answers that of the peer.
+   *
+   * @throws TypeError for a code that may not be sent, RangeError for a reason of more than 123 bytes.
+   */
+  close(code?: number, reason?: string | Buffer): void {
+    if (this._readyState === CLOSED) return
+    if (this._readyState === CONNECTING) {
+      this.#abortHandshake()
+      return
+    }
+    const link = this.#link!
+    if (this._readyState === CLOSING) {
+      if (this.#closeFrameSent && (this.#closeFrameReceived || this.#failed)) link.output.end()
+      return
+    }
+    const payload = closePayload(code, checkClose(code, reason))
+    this._readyState = CLOSING
+    const { sender } = link.protocol
+    sender.whenSent(() => {
+      sender.sendControl(Opcode.CLOSE, payload)
+      this.#closeFrameSent = true
+      if (this.#closeFrameReceived || this.#failed) link.output.end()
+    })
+    this.#setCloseTimer()
+  }
+
+  /** Cuts the connection. */
+  terminate(): void {
+    if (this._readyState === CLOSED) return
+    if (this._readyState === CONNECTING) {
+      this.#abortHandshake()
+      return
+    }
+    if (this.#link === undefined) return
+    this._readyState = CLOSING
+    this.#link.output.flush()
+    this.#link.protocol.sender.cancel()
+    this.#link.socket.destroy()
+  }
+
+  #abortHandshake(): void {
+    this._readyState = CLOSING
+    this.#dialing?.abort()
+    process.nextTick(() => {
+      this.#emitError(new Error('WebSocket was closed before the connection was established'))
+      this.#emitClose()
+    })
+  }
+
+  #setCloseTimer(): void {
+    const { closeTimeout = CONNECTION_DEFAULTS.closeTimeout } = this.#options
+    this._closeTimer ??= setTimeout(() => this.#link?.socket.destroy(), closeTimeout)
+  }
+
+  // ── holding back ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Stops reading: TCP holds the peer back. Nothing happens while connecting, or when closed. */
+  pause(): void {
+    if (this._readyState === CONNECTING || this._readyState === CLOSED) return
+    this.#paused = true
+    this.#link?.pause()
+  }
+
+  /** Ends `pause`. */
+  resume(): void {
+    if (this._readyState === CONNECTING || this._readyState === CLOSED) return
+    this.#paused = false
+    this.#link?.resume()
+  }
+
+  // ── events, as browsers have them ─────────────────────────────────────────────────────────────────────────────────
+
+  /** Whether both Close frames were exchanged, for whoever asks at the end. */
+  get #wasClean(): () => boolean {
+    return () => this.#closeFrameSent && this.#closeFrameReceived
+  }
+
+  /** Adds a listener for `open`, `message`, `close` or `error`; other types are ignored. */
+  addEventListener<Type extends keyof WebSocketEventMap>(
+    type: Type,
+    listener: ((event: WebSocketEventMap[Type]) => void) | { handleEvent(event: WebSocketEventMap[Type]): void },
+    options: { once?: boolean | undefined } = {},
+  ): void {
+    addHandler(this as EventEmitter, type, listener as Handler, { once: options.once === true }, this.#wasClean)
+  }
+
+  removeEventListener<Type extends keyof WebSocketEventMap>(
+    type: Type,
+    listener: ((event: WebSocketEventMap[Type]) => void) | { handleEvent(event: WebSocketEventMap[Type]): void },
+  ): void {
+    removeHandler(this as EventEmitter, type, listener as Handler)
+  }
+
+  get onopen(): ((event: Event) => void) | null {
+    return this.#handler('open')
+  }
+
+  set onopen(handler: ((event: Event) => void) | null) {
+    this.#setHandler('open', handler)
+  }
+
+  get onmessage(): ((event: MessageEvent) => void) | null {
+    return this.#handler('message')
+  }
+
+  set onmessage(handler: ((event: MessageEvent) => void) | null) {
+    this.#setHandler('message', handler)
+  }
+
+  get onclose(): ((event: CloseEvent) => void) | null {
+    return this.#handler('close')
+  }
+
+  set onclose(handler: ((event: CloseEvent) => void) | null) {
+    this.#setHandler('close', handler)
+  }
+
+  get onerror(): ((event: ErrorEvent) => void) | null {
+    return this.#handler('error')
+  }
+
+  set onerror(handler: ((event: ErrorEvent) => void) | null) {
+    this.#setHandler('error', handler)
+  }
+
+  #handler<E>(type: EventType): ((event: E) => void) | null {
+    return attributeHandler(this as EventEmitter, type) as ((event: E) => void) | null
+  }
+
+  #setHandler(type: EventType, handler: unknown): void {
+    setAttributeHandler(this as EventEmitter, type, handler, this.#wasClean)
+  }
+}
+
+for (const [state, name] of STATE_NAMES.entries()) {
+  Object.defineProperty(WebSocket, name, { enumerable: true, value: state })
+  Object.defineProperty(WebSocket.prototype, name, { enumerable: true, value: state })
+}
+for (const name of [
+  ...['binaryType', 'bufferedAmount', 'extensions', 'isPaused', 'protocol', 'readyState', 'url'],
+  ...['onopen', 'onmessage', 'onclose', 'onerror', 'addEventListener', 'removeEventListener'],
+]) {
+  Object.defineProperty(WebSocket.prototype, name, { enumerable: true })
+}
+
+function isBlob(data: unknown): data is Blob {
+  return data instanceof Blob
+}
+
+/** Why what was sent did not leave. */
+function closedWhile(readsBlob: boolean): Error {
+  const what = readsBlob ? 'the blob was being read' : 'data was being compressed'
+  return new Error(`The socket was closed while ${what}`)
+}
+
+/** Bytes of whatever `Buffer.from` takes; views are taken as they are. */
+function toBuffer(data: unknown): Uint8Array {
+  if (data instanceof Uint8Array) return data
+  if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
+  return Buffer.from(data as string)
+}
+
+/** The reason as bytes; throws for what cannot stand in a Close frame. */
+function checkClose(code: number | undefined, reason: string | Uint8Array | undefined): Uint8Array {
+  if (code === undefined) return EMPTY
+  if (typeof code !== 'number' || !isSendableCloseCode(code)) {
+    throw new TypeError('First argument must be a valid error code number')
+  }
+  if (reason === undefined || reason === null || !reason.length) return EMPTY
+  if (typeof reason !== 'string' && !(reason instanceof Uint8Array)) {
+    Buffer.byteLength(reason as string)
+    throw new TypeError('Second argument must be a string or a Uint8Array')
+  }
+  const bytes = typeof reason === 'string' ? Buffer.from(reason) : reason
+  if (bytes.byteLength > MAX_CLOSE_REASON_BYTES) {
+    throw new RangeError(`The message must not be greater than ${MAX_CLOSE_REASON_BYTES} bytes`)
+  }
+  return bytes
+}
+
+function asBinaryType(data: Buffer, type: BinaryType, ends: readonly number[] | undefined): unknown {
+  switch (type) {
+    case 'nodebuffer':
+      return data
+    case 'arraybuffer':
+      return data.byteLength === data.buffer.byteLength
+        ? data.buffer
+        : data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength)
+    case 'fragments':
+      return fragmentsOf(data, ends)
+    case 'blob':
+      return new Blob([data as Uint8Array<ArrayBuffer>])
+  }
+}
+
+/** The message as it was sent, without the fragments that are empty. */
+function fragmentsOf(data: Buffer, ends: readonly number[] = [data.length]): Buffer[] {
+  return ends.map((end, index) => data.subarray(ends[index - 1] ?? 0, end)).filter(({ length }) => length > 0)
+}

@@ -1,0 +1,4 @@
+import { clientOptionsSpec } from './spec/client-options.ts'
+import { specify } from './spec/implementation.ts'
+
+specify(clientOptionsSpec)

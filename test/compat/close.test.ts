@@ -1,0 +1,4 @@
+import { closeSpec } from './spec/close.ts'
+import { specify } from './spec/implementation.ts'
+
+specify(closeSpec)

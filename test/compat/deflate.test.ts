@@ -1,0 +1,4 @@
+import { deflateSpec } from './spec/deflate.ts'
+import { specify } from './spec/implementation.ts'
+
+specify(deflateSpec)

@@ -1,0 +1,4 @@
+import { specify } from './spec/implementation.ts'
+import { moduleSpec } from './spec/module.ts'
+
+specify(moduleSpec)

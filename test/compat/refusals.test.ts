@@ -1,0 +1,4 @@
+import { specify } from './spec/implementation.ts'
+import { refusalSpec } from './spec/refusals.ts'
+
+specify(refusalSpec)

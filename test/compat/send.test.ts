@@ -1,0 +1,4 @@
+import { specify } from './spec/implementation.ts'
+import { sendSpec } from './spec/send.ts'
+
+specify(sendSpec)

@@ -1,0 +1,4 @@
+import { specify } from './spec/implementation.ts'
+import { streamSpec } from './spec/stream.ts'
+
+specify(streamSpec)

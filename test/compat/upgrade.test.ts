@@ -1,0 +1,4 @@
+import { specify } from './spec/implementation.ts'
+import { upgradeSpec } from './spec/upgrade.ts'
+
+specify(upgradeSpec)

@@ -1,0 +1,368 @@
+import { describe, expect, it, onTestFinished } from 'vitest'
+import { Opcode, type Role } from '../../src/constants.ts'
+import { type DeflateProfile, deflateProfile, MessageDeflate } from '../../src/deflate.ts'
+import { PreparedMessage } from '../../src/prepared.ts'
+import { MessageSender, type SenderOptions } from '../../src/sender.ts'
+import { DeflatePeer } from '../support/deflate-peer.ts'
+import { MemoryHost, ROLES } from '../support/protocol-host.ts'
+import { Queue } from '../support/queue.ts'
+import { seededRandom } from '../support/random.ts'
+import { binary, describeFrame, type FrameSpec, parseFrames, ping, text, type WireFrame } from '../support/wire.ts'
+
+/** Compressed in the pool, and much shorter then. */
+const LONG = 'Compressed in the thread pool. '.repeat(4_000)
+/** Compressed at once. */
+const SHORT = 'Compressed at once. '.repeat(60)
+
+function profileOf(role: Role, wanted: object = {}, takeover = false): DeflateProfile {
+  const windows = { serverMaxWindowBits: 15, clientMaxWindowBits: 15 }
+  const agreement = { ...windows, serverNoContextTakeover: !takeover, clientNoContextTakeover: !takeover }
+  return deflateProfile(agreement, { threshold: 1_000, level: 3, memLevel: 8, ...wanted }, role)
+}
+
+interface SetupOptions extends Omit<Partial<SenderOptions>, 'role'> {
+  /** False: no compression was agreed on. */
+  readonly compression?: boolean
+  readonly threshold?: number
+  readonly evenIfLarger?: boolean
+  readonly takeover?: boolean
+}
+
+/** A sender, and what comes out of it as its peer understands it. */
+function setup(role: Role, options: SetupOptions = {}) {
+  const { compression = true, threshold, evenIfLarger, takeover = false, ...senderOptions } = options
+  const wanted = { ...(threshold === undefined ? {} : { threshold }), ...(evenIfLarger && { evenIfLarger }) }
+  const profile = profileOf(role, wanted, takeover)
+  const host = new MemoryHost()
+  const emptied = new Queue<number>()
+  host.onQueueEmpty = emptied.push
+  const deflate = compression ? new MessageDeflate(profile) : undefined
+  const sender = new MessageSender({ role, ...senderOptions }, host, deflate)
+  const peer = new DeflatePeer({ receivedNoContextTakeover: !takeover })
+  onTestFinished(() => peer.end())
+  let taken = 0
+  const takeFrames = (): WireFrame[] => {
+    const pieces = host.pieces.slice(taken)
+    taken = host.pieces.length
+    return parseFrames(Buffer.concat(pieces))
+  }
+  /** Frames in one line each, those that were compressed with a `+`, what is in them inflated. */
+  const takeSent = async (): Promise<string[]> => {
+    const lines: string[] = []
+    for (const frame of takeFrames()) {
+      expect(frame.maskingKey !== undefined).toBe(role === 'client')
+      const isCompressed = frame.rsv === 4
+      const payload = isCompressed ? await peer.inflate(frame.payload) : frame.payload
+      lines.push(sent({ ...frame, payload, rsv: isCompressed ? 0 : frame.rsv }, isCompressed))
+    }
+    return lines
+  }
+  const expectSent = async (...lines: string[]): Promise<void> => expect(await takeSent()).toEqual(lines)
+  return { sender, host, emptied, profile, takeFrames, expectSent }
+}
+
+function sent(frame: FrameSpec, isCompressed = false): string {
+  return `${isCompressed ? '+ ' : '  '}${describeFrame(frame)}`
+}
+const compressed = (frame: FrameSpec): string => sent(frame, true)
+
+function noise(size: number): Buffer {
+  const random = seededRandom(size)
+  return Buffer.from(Array.from({ length: size }, () => random(256)))
+}
+
+describe.each(ROLES)('what a %s compresses', (role) => {
+  it('messages from the threshold on', async () => {
+    const { sender, expectSent } = setup(role)
+    for (const size of [0, 1, 999, 1_000, 1_001]) {
+      sender.sendText('t'.repeat(size), undefined)
+      sender.sendPayload(Opcode.BINARY, Buffer.alloc(size), undefined)
+    }
+    await expectSent(
+      ...[0, 1, 999].flatMap((size) => [sent(text('t'.repeat(size))), sent(binary(Buffer.alloc(size)))]),
+      ...[1_000, 1_001].flatMap((size) => [compressed(text('t'.repeat(size))), compressed(binary(Buffer.alloc(size)))]),
+    )
+  })
+
+  it('the threshold is in bytes', async () => {
+    const { sender, expectSent } = setup(role)
+    const texts = [
+      '€'.repeat(333),
+      '€'.repeat(334),
+      'ü'.repeat(499),
+      'ü'.repeat(500),
+      '😀'.repeat(249),
+      '😀'.repeat(250),
+    ]
+    for (const each of texts) sender.sendText(each, undefined)
+    await expectSent(...texts.map((each) => sent(text(each), Buffer.byteLength(each) >= 1_000)))
+  })
+
+  it('what it is told to, and not what it is told not to', async () => {
+    const { sender, expectSent } = setup(role)
+    const few = 'a'.repeat(100)
+    const many = 'a'.repeat(2_000)
+    sender.sendText(few, true)
+    sender.sendPayload(Opcode.BINARY, Buffer.from(few), true)
+    sender.sendText(many, false)
+    sender.sendPayload(Opcode.BINARY, Buffer.from(many), false)
+    sender.sendText(LONG, false)
+    await expectSent(
+      ...[text(few), binary(few)].map(compressed),
+      ...[text(many), binary(many), text(LONG)].map((frame) => sent(frame)),
+    )
+  })
+
+  it('nothing that is empty, and nothing that would not become shorter', async () => {
+    const { sender, expectSent } = setup(role)
+    const frames = [text(''), text('x'), binary(noise(2_000)), binary(noise(20_000))]
+    sender.sendText('', true)
+    sender.sendText('x', true)
+    sender.sendPayload(Opcode.BINARY, noise(2_000), undefined)
+    sender.sendPayload(Opcode.BINARY, noise(20_000), undefined)
+    await expectSent(...frames.map((frame) => sent(frame)))
+  })
+
+  it('also what becomes longer, where that is wanted', async () => {
+    const { sender, expectSent } = setup(role, { threshold: 0, evenIfLarger: true })
+    sender.sendText('x', undefined)
+    sender.sendPayload(Opcode.BINARY, noise(2_000), undefined)
+    sender.sendText('', undefined)
+    await expectSent(compressed(text('x')), compressed(binary(noise(2_000))), compressed(text('')))
+  })
+
+  it('nothing where nothing was agreed on', async () => {
+    const { sender, host, expectSent } = setup(role, { compression: false })
+    sender.sendText(SHORT, true)
+    sender.sendPayload(Opcode.BINARY, Buffer.from(LONG), true)
+    expect(sender.queuedBytes).toBe(0)
+    await expectSent(sent(text(SHORT)), sent(binary(LONG)))
+    expect(host.queues).toEqual([])
+  })
+})
+
+describe.each(ROLES)('the order of what a %s sends', (role) => {
+  it('nothing overtakes a message that is being compressed, but control frames do', async () => {
+    const { sender, emptied, expectSent } = setup(role)
+    sender.sendText('first', undefined)
+    sender.sendText(LONG, undefined)
+    sender.sendText('plain', undefined)
+    sender.sendText(SHORT, undefined)
+    sender.sendPayload(Opcode.BINARY, Buffer.from(LONG), undefined)
+    sender.sendPayload(Opcode.BINARY, Buffer.alloc(30_000), false)
+    sender.sendText(LONG, false)
+    sender.sendControl(Opcode.PING, Buffer.from('overtakes'))
+    await expectSent(sent(text('first')), sent(ping('overtakes')))
+    await emptied.next()
+    await expectSent(
+      compressed(text(LONG)),
+      sent(text('plain')),
+      compressed(text(SHORT)),
+      compressed(binary(LONG)),
+      sent(binary(Buffer.alloc(30_000))),
+      sent(text(LONG)),
+    )
+    expect(emptied.all).toHaveLength(1)
+  })
+
+  it('with context takeover each message refers to the one before it on the wire', async () => {
+    const { sender, emptied, expectSent } = setup(role, { takeover: true, threshold: 1 })
+    const texts = [SHORT, LONG, `${SHORT}, again`, 'plain', LONG, LONG, SHORT]
+    for (const each of texts) sender.sendText(each, each !== 'plain')
+    await emptied.next()
+    await expectSent(...texts.map((each) => sent(text(each), each !== 'plain')))
+  })
+
+  it('what waits is counted', async () => {
+    const { sender, emptied } = setup(role)
+    expect(sender.queuedBytes).toBe(0)
+    sender.sendText(SHORT, undefined)
+    expect(sender.queuedBytes).toBe(0)
+    sender.sendText(LONG, undefined)
+    expect(sender.queuedBytes).toBe(LONG.length)
+    sender.sendText('€', undefined)
+    sender.sendPayload(Opcode.BINARY, Buffer.alloc(7), undefined)
+    expect(sender.queuedBytes).toBe(LONG.length + 10)
+    expect(await emptied.next()).toBe(LONG.length + 10)
+    expect(sender.queuedBytes).toBe(0)
+    sender.sendText(LONG, undefined)
+    expect(await emptied.next()).toBe(LONG.length)
+  })
+
+  it('short bytes that wait are copied', async () => {
+    const { sender, emptied, expectSent } = setup(role)
+    sender.sendText(LONG, undefined)
+    const payloads = [Buffer.alloc(10, 'a'), Buffer.alloc(16_384, 'a')]
+    for (const payload of payloads) {
+      sender.sendPayload(Opcode.BINARY, payload, undefined)
+      payload.fill('b')
+    }
+    await emptied.next()
+    await expectSent(compressed(text(LONG)), sent(binary('a'.repeat(10))), compressed(binary('a'.repeat(16_384))))
+  })
+
+  it('whenSent calls back behind what waits, at once when nothing does', async () => {
+    const { sender, emptied, expectSent } = setup(role)
+    const events: string[] = []
+    sender.whenSent(() => events.push('nothing waits'))
+    expect(events).toEqual(['nothing waits'])
+    sender.sendText(LONG, undefined)
+    sender.whenSent(() => {
+      events.push('behind the long one')
+      sender.sendControl(Opcode.PING, Buffer.from('in between'))
+    })
+    sender.sendText('next', undefined)
+    sender.whenSent(() => events.push('behind the next'))
+    expect(events).toHaveLength(1)
+    await emptied.next()
+    expect(events).toEqual(['nothing waits', 'behind the long one', 'behind the next'])
+    await expectSent(compressed(text(LONG)), sent(ping('in between')), sent(text('next')))
+  })
+
+  it('what is given up is not sent, nor is what was being compressed', async () => {
+    const { sender, host, emptied, expectSent } = setup(role)
+    const events: string[] = []
+    sender.cancel()
+    sender.sendText(LONG, undefined)
+    sender.sendText('never', undefined)
+    sender.whenSent(
+      () => events.push('sent'),
+      () => events.push('given up'),
+    )
+    sender.cancel()
+    expect(events).toEqual(['given up'])
+    expect(sender.queuedBytes).toBe(0)
+    // What comes behind it has an outbox of its own, and is behind it in the pool as well.
+    sender.sendText(`${LONG}!`, undefined)
+    await emptied.next()
+    await expectSent(compressed(text(`${LONG}!`)))
+    expect(emptied.all).toEqual([LONG.length + 1])
+    expect(host.ended).toBe(0)
+    expect(events).toEqual(['given up'])
+  })
+
+  it('may be given up in the middle, by what is done on the way', async () => {
+    const { sender, emptied, expectSent } = setup(role)
+    const cancelled = new Queue<string>()
+    sender.sendText(LONG, undefined)
+    sender.whenSent(() => sender.cancel())
+    sender.whenSent(
+      () => cancelled.push('never'),
+      () => cancelled.push('given up'),
+    )
+    sender.sendText('never', undefined)
+    expect(await cancelled.next()).toBe('given up')
+    await expectSent(compressed(text(LONG)))
+    expect(emptied.all).toEqual([])
+  })
+
+  it('compression may be put off', async () => {
+    const work: (() => void)[] = []
+    const { sender, emptied, expectSent } = setup(role, { defer: (later) => work.push(later) })
+    sender.sendText(SHORT, undefined)
+    sender.sendText('plain', undefined)
+    sender.sendText(SHORT, undefined)
+    expect(sender.queuedBytes).toBe(2 * SHORT.length + 5)
+    await expectSent()
+    work.shift()!()
+    await expectSent(compressed(text(SHORT)), sent(text('plain')))
+    work.shift()!()
+    await expectSent(compressed(text(SHORT)))
+    expect(await emptied.next()).toBe(2 * SHORT.length + 5)
+  })
+})
+
+describe('a message that was prepared', () => {
+  it('goes to each receiver as that has agreed on', async () => {
+    const message = new PreparedMessage(SHORT)
+    const plain = setup('server', { compression: false })
+    const forgetful = setup('server')
+    const keeping = setup('server', { takeover: true })
+    const demanding = setup('server', { threshold: 100_000 })
+    for (const { sender } of [plain, forgetful, keeping, demanding]) sender.sendPrepared(message)
+    for (const { expectSent } of [plain, demanding]) await expectSent(sent(text(SHORT)))
+    for (const { expectSent } of [forgetful, keeping]) await expectSent(compressed(text(SHORT)))
+  })
+
+  it('the same bytes go to all who have agreed on the same', async () => {
+    for (const data of [SHORT, LONG]) {
+      const first = setup('server')
+      const message = new PreparedMessage(data)
+      first.sender.sendPrepared(message)
+      const frame = message.compressedFor(first.profile)
+      await new Promise<void>((resolve) => frame.whenReady(resolve))
+      expect(first.host.pieces).toHaveLength(1)
+      expect(first.host.pieces[0]).toBe(frame.frame)
+    }
+  })
+
+  it('is compressed or not as it says itself', async () => {
+    const { sender, expectSent } = setup('server')
+    sender.sendPrepared(new PreparedMessage('a'.repeat(100), true))
+    sender.sendPrepared(new PreparedMessage('a'.repeat(5_000), false))
+    sender.sendPrepared(new PreparedMessage('', true))
+    await expectSent(compressed(text('a'.repeat(100))), sent(text('a'.repeat(5_000))), sent(text('')))
+  })
+
+  it('keeps its place among the others', async () => {
+    const { sender, emptied, expectSent } = setup('server', { takeover: true })
+    const messages = [LONG, 'plain', SHORT, noise(70_000), LONG]
+    sender.sendText(LONG, undefined)
+    for (const message of messages) {
+      sender.sendPrepared(new PreparedMessage(message))
+      sender.sendText(`behind it, ${SHORT}`, undefined)
+    }
+    await expectSent()
+    await emptied.next()
+    await expectSent(
+      compressed(text(LONG)),
+      ...messages.flatMap((message) => {
+        const frame = typeof message === 'string' ? text(message) : binary(message)
+        return [sent(frame, message === LONG || message === SHORT), compressed(text(`behind it, ${SHORT}`))]
+      }),
+    )
+  })
+
+  it('one that is ready needs nobody to wait', async () => {
+    const { sender, profile, expectSent } = setup('server')
+    const message = new PreparedMessage(LONG)
+    const frame = message.compressedFor(profile)
+    await new Promise<void>((resolve) => frame.whenReady(resolve))
+    // Another profile, another frame: what counts is the object.
+    const other = new MessageSender({ role: 'server' }, new MemoryHost(), new MessageDeflate(profile))
+    other.sendPrepared(message)
+    expect(other.queuedBytes).toBe(0)
+    sender.sendPrepared(new PreparedMessage('behind nothing'))
+    await expectSent(sent(text('behind nothing')))
+  })
+
+  it('is not sent to who has given up', async () => {
+    const { sender, profile, emptied, expectSent } = setup('server')
+    const message = new PreparedMessage(LONG)
+    sender.sendPrepared(message)
+    sender.cancel()
+    await new Promise<void>((resolve) => message.compressedFor(profile).whenReady(resolve))
+    await expectSent()
+    expect(emptied.all).toEqual([])
+  })
+})
+
+describe('frames of a client', () => {
+  it('have the keys that they are given, compressed ones too', () => {
+    let key = 0
+    const { sender, takeFrames } = setup('client', { nextMaskingKey: () => ++key })
+    sender.sendText(SHORT, undefined)
+    sender.sendPayload(Opcode.BINARY, noise(20_000), undefined)
+    sender.sendControl(Opcode.PONG, Buffer.alloc(0))
+    expect(takeFrames().map(({ maskingKey }) => maskingKey!.readInt32LE())).toEqual([1, 2, 3])
+  })
+
+  it('leave the bytes of the user as they are', async () => {
+    const { sender, emptied } = setup('client')
+    const payloads = [Buffer.from(SHORT), noise(20_000), Buffer.from(LONG), noise(70_000)]
+    const copies = payloads.map((payload) => Buffer.from(payload))
+    for (const payload of payloads) sender.sendPayload(Opcode.BINARY, payload, undefined)
+    await emptied.next()
+    for (const [index, payload] of payloads.entries()) expect(payload.equals(copies[index]!)).toBe(true)
+  })
+})
