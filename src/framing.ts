@@ -183,7 +183,8 @@ const piece: Piece = {
  * `read` throws `ProtocolError` when a header says what it must not (RSV bits, opcode, mask, length).
  */
 export class FrameDecoder {
-  readonly options: FrameDecoderOptions
+  /** May change between two frames. */
+  options: FrameDecoderOptions
   #chunk: Buffer = EMPTY
   #at = 0
   /** Of the data frame under way: its first byte, its length, and how much of it is still to come. */

@@ -1,7 +1,8 @@
 import { MessageAssembly } from './assembly.ts'
-import { CloseCode, isSendableCloseCode, MAX_CLOSE_REASON_BYTES, MAX_CONTROL_BYTES, Opcode } from './constants.ts'
+import { formatClose, readCloseCode } from './close-frame.ts'
+import { CloseCode, Opcode } from './constants.ts'
 import { type DeflateProfile, MessageDeflate } from './deflate.ts'
-import { ProtocolError, UsageError } from './errors.ts'
+import { ProtocolError } from './errors.ts'
 import { FrameDecoder, type FrameDecoderOptions, type Piece } from './framing.ts'
 import type { PreparedMessage } from './prepared.ts'
 import { MessageSender, type SenderHost, type SenderOptions } from './sender.ts'
@@ -318,7 +319,7 @@ export class WebSocketProtocol {
 
   /** §5.5.1 */
   #readClose(payload: Buffer): void {
-    const code = closeCodeOf(payload, this.#options.skipUtf8Check === true)
+    const code = readCloseCode(payload, this.#options.skipUtf8Check === true)
     const { conversation } = this.#host
     if (conversation !== undefined) {
       this.state = 'draining'
@@ -420,8 +421,9 @@ let spareDecoder: FrameDecoder | undefined
 
 function takeDecoder(options: ProtocolOptions): FrameDecoder {
   const spare = spareDecoder
-  if (spare?.options !== options) return new FrameDecoder(options)
+  if (spare === undefined) return new FrameDecoder(options)
   spareDecoder = undefined
+  spare.options = options
   return spare
 }
 
@@ -450,45 +452,4 @@ function checkUtf8(bytes: Buffer, start: number, end: number): void {
 
 function invalidText(): ProtocolError {
   return new ProtocolError('ERR_TEXT_UTF8', CloseCode.INVALID_PAYLOAD, 'a text message is not valid UTF-8')
-}
-
-/** The code of a Close frame, 1005 for an empty one (§7.1.5); what it says has been checked. */
-function closeCodeOf(payload: Buffer, skipUtf8Check: boolean): number {
-  if (payload.length === 0) return CloseCode.NO_STATUS
-  if (payload.length === 1) {
-    throw new ProtocolError('ERR_CLOSE_PAYLOAD', CloseCode.PROTOCOL_ERROR, 'a Close frame has half a code')
-  }
-  const code = payload.readUInt16BE(0)
-  if (!isSendableCloseCode(code)) {
-    throw new ProtocolError('ERR_CLOSE_CODE', CloseCode.PROTOCOL_ERROR, `the close code ${code} may not be sent`, {
-      value: code,
-    })
-  }
-  if (!skipUtf8Check && advanceUtf8(UTF8_START, payload, 2, payload.length) !== UTF8_START) {
-    throw new ProtocolError('ERR_CLOSE_REASON_UTF8', CloseCode.INVALID_PAYLOAD, 'a close reason is not valid UTF-8')
-  }
-  return code
-}
-
-/** Throws `UsageError` for a code or a reason that may not be sent. */
-export function checkCloseArguments(code: number | undefined, reason = ''): void {
-  formatClose(code ?? CloseCode.NORMAL, reason)
-}
-
-/** The payload of a Close frame; throws `UsageError` for a code or a reason that may not be sent (§5.5.1, §7.4). */
-function formatClose(code: number | undefined, reason: string): Buffer {
-  if (code === undefined) {
-    if (reason !== '') throw new UsageError('ERR_CLOSE_ARGUMENT', 'a close reason needs a close code')
-    return NO_REASON
-  }
-  if (!isSendableCloseCode(code)) {
-    throw new UsageError('ERR_CLOSE_ARGUMENT', `${code} may not be sent; use 1000 or 3000 to 4999`)
-  }
-  const payload = Buffer.allocUnsafe(2 + Buffer.byteLength(reason))
-  if (payload.length > MAX_CONTROL_BYTES) {
-    throw new UsageError('ERR_CLOSE_ARGUMENT', `a close reason has ${MAX_CLOSE_REASON_BYTES} bytes at most`)
-  }
-  payload.writeUInt16BE(code, 0)
-  payload.write(reason, 2)
-  return payload
 }

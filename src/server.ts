@@ -2,6 +2,7 @@ import type { Socket } from 'node:net'
 import type { TlsOptions } from 'node:tls'
 import { checkAdmissionOptions, normalizeAddress } from './admission.ts'
 import { type AttachableServer, attachTo } from './attach.ts'
+import { checkCloseArguments } from './close-frame.ts'
 import {
   type ConnectionHandlers,
   type ConnectionOwner,
@@ -30,7 +31,6 @@ import {
 } from './options.ts'
 import { PreparedMessage } from './prepared.ts'
 import { APP_SUBPROTOCOL, checkAppName } from './probe.ts'
-import { checkCloseArguments } from './protocol.ts'
 import { type Accepted, Reception, type ReceptionHandlers } from './reception.ts'
 
 /** What a server tells its user; all handlers are optional, and one set serves all clients. */

@@ -41,7 +41,7 @@ const LAYERS: readonly Layer[] = [
   },
   {
     name: 'protocol',
-    files: ['assembly.ts', 'outbox.ts', 'prepared.ts', 'sender.ts', 'protocol.ts'],
+    files: ['assembly.ts', 'close-frame.ts', 'outbox.ts', 'prepared.ts', 'sender.ts', 'protocol.ts'],
     modules: ['node:buffer'],
   },
   {
@@ -78,14 +78,17 @@ const LAYERS: readonly Layer[] = [
 ]
 
 /** Folders at the edge: they may do anything, know the library by its front door, and nobody knows them. */
-const EDGES = ['browser/', 'cli/']
+const EDGES = ['browser/', 'cli/', 'compat/']
+/** Those that are made of the parts of the engine, and so may know them. */
+const ADAPTERS = ['compat/']
 
 /** Where a reader starts to get lost. */
-const MAX_LINES = 450
+const MAX_LINES = 460
 /** Longer ones, each with its reason. */
 const LONG_FILES: Readonly<Record<string, string>> = {
   'connection.ts':
     'sending, receiving, holding back and closing share the state of one socket; a third is documentation',
+  'compat/ws/websocket.ts': 'one class with the members that programs see on it; a quarter is typed events',
 }
 
 /** Names by which a file has time, or a process. */
@@ -188,11 +191,16 @@ describe('the layers', () => {
 })
 
 describe('the edges', () => {
-  it.each(edgeSources)('$path knows the library by its front door', ({ path, imports }) => {
+  it.each(edgeSources)('$path knows the library by its front door, or its engine', ({ path, imports }) => {
     const edge = EDGES.find((folder) => path.startsWith(folder)) as string
+    const engine = LAYERS.slice(
+      0,
+      LAYERS.findIndex(({ name }) => name === 'facade'),
+    ).flatMap(({ files }) => files)
+    const known = ADAPTERS.includes(edge) ? engine : ['index.ts']
     for (const { target } of imports) {
       const own = target.startsWith(edge)
-      expect(own || target === 'index.ts' || target.startsWith('node:'), `${path} imports ${target}`).toBe(true)
+      expect(own || known.includes(target) || target.startsWith('node:'), `${path} imports ${target}`).toBe(true)
     }
   })
 })

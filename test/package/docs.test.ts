@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { COMPRESSION_DEFAULTS } from '../../src/extension.ts'
 import { CONNECTION_DEFAULTS, HEAD_DEFAULTS } from '../../src/options.ts'
 import {
   extensionOf,
@@ -133,5 +134,15 @@ describe('docs/LIMITS.md', () => {
     const rows = readTableRows(readDocument('docs/LIMITS.md')).filter(([option]) => option === `\`${name}\``)
     expect(rows.length, `rows of ${name}`).toBeGreaterThan(0)
     for (const [, cell = ''] of rows) expect(parseDefault(cell), cell).toBe(value)
+  })
+})
+
+describe('docs/COMPRESSION.md', () => {
+  it('has all options, with their defaults, and no others', () => {
+    const rows = readTableRows(readDocument('docs/COMPRESSION.md')).filter(([option]) => /^`\w+`$/.test(option ?? ''))
+    const defaults = rows.map(([option = '', value = '']) => [option.slice(1, -1), value.slice(1, -1)])
+    expect(Object.fromEntries(defaults)).toEqual(
+      Object.fromEntries(Object.entries(COMPRESSION_DEFAULTS).map(([name, value]) => [name, String(value)])),
+    )
   })
 })

@@ -261,6 +261,14 @@ describe.each(ROLES)('a %s refuses', (role) => {
     expect(decode(options, chunks).error?.code).toBe(code)
   })
 
+  it('lengths that are not minimal, unless they are allowed', () => {
+    for (const hex of ['81 7e 00 00', '81 7f 00 00 00 00 00 00 00 00']) {
+      const { frames, error } = decode({ ...options, allowLongLengths: true }, [headerFor(role, hex)])
+      expect(error).toBeUndefined()
+      expect(frames).toMatchObject([{ opcode: Opcode.TEXT, fin: true }])
+    }
+  })
+
   it('what it must not do behind a good frame, which is there', () => {
     const good = encodeAs(peerOf(role), { opcode: Opcode.TEXT, payload: Buffer.from('good') })
     const { frames, error } = decode(options, [Buffer.concat([good, headerFor(role, 'b1 00')])])

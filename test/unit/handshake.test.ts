@@ -368,6 +368,13 @@ describe('formatRequest (§4.1)', () => {
   ])('refuses a line break in %s', (_, changes) => {
     expect(() => formatRequest({ ...CLIENT_REQUEST, ...changes })).toThrow(USAGE_ERROR('ERR_HEADER_VALUE'))
   })
+
+  it('offers an extension', () => {
+    const offer = 'permessage-deflate; client_max_window_bits'
+    const text = formatRequest({ ...CLIENT_REQUEST, extensions: offer })
+    expect(text).toContain(`\r\nSec-WebSocket-Extensions: ${offer}\r\n`)
+    expect(formatRequest(CLIENT_REQUEST)).not.toContain('Extensions')
+  })
 })
 
 describe('formatAcceptance (§4.2.2)', () => {
@@ -381,6 +388,11 @@ describe('formatAcceptance (§4.2.2)', () => {
   it('adds the subprotocol and headers', () => {
     const text = formatAcceptance({ key: SAMPLE_KEY, subprotocol: 'chat', headers: { 'Set-Cookie': 'a=b' } })
     expect(text).toMatch(/\r\nSec-WebSocket-Protocol: chat\r\nSet-Cookie: a=b\r\n\r\n$/)
+  })
+
+  it('says which extension was agreed on', () => {
+    const text = formatAcceptance({ key: SAMPLE_KEY, subprotocol: '', extensions: 'permessage-deflate' })
+    expect(text).toMatch(/\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n$/)
   })
 
   it('is accepted by our own client', () => {

@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto'
 import { constants, deflateRawSync, inflateRawSync } from 'node:zlib'
 import { describe, expect, it } from 'vitest'
+import { checkCloseArguments } from '../../src/close-frame.ts'
 import { Opcode, type Role } from '../../src/constants.ts'
 import { deflateProfile } from '../../src/deflate.ts'
 import { ProtocolError, UsageError } from '../../src/errors.ts'
 import { encodeText, PreparedMessage } from '../../src/prepared.ts'
-import { checkCloseArguments, maxCompressedBytes, type ProtocolOptions } from '../../src/protocol.ts'
+import { maxCompressedBytes, type ProtocolOptions } from '../../src/protocol.ts'
 import { chunksAt, chunksOf } from '../support/chunks.ts'
 import { Endpoint, ROLES } from '../support/protocol-host.ts'
 import {
@@ -1542,5 +1543,111 @@ describe.each(ROLES)('a message that is compressed in the pool: %s', (role) => {
       shown(text(AT_ONCE)),
       shown(binary(AT_ONCE)),
     ])
+  })
+})
+
+// ── for hosts that want it otherwise ────────────────────────────────────────────────────────────────────────────────
+
+describe.each(ROLES)('what a host may ask for: %s', (role) => {
+  /** Collects what is given beside the messages. */
+  function listening(options: Partial<ProtocolOptions>) {
+    const endpoint = new Endpoint(role, options)
+    const given: [message: string | Buffer, isBinary: boolean, ends: readonly number[] | undefined][] = []
+    endpoint.host.onMessage = (message: string | Buffer, isBinary?: boolean, ends?: readonly number[]) => {
+      given.push([message, isBinary!, ends])
+    }
+    return { endpoint, given }
+  }
+
+  it('says of every message whether it is binary', () => {
+    const { endpoint, given } = listening({})
+    endpoint.receive(text('ü'), binary('b'), ...fragments(Opcode.TEXT, ['a', 'b']), ...fragments(Opcode.BINARY, ['c']))
+    expect(given).toEqual([
+      ['ü', false, undefined],
+      [Buffer.from('b'), true, undefined],
+      ['ab', false, undefined],
+      [Buffer.from('c'), true, undefined],
+    ])
+  })
+
+  it('texts as bytes, which are checked all the same', () => {
+    const { endpoint, given } = listening({ rawText: true })
+    endpoint.receive(text('ascii'), text('ü€'), ...fragments(Opcode.TEXT, ['a', 'ü']))
+    expect(given).toEqual(['ascii', 'ü€', 'aü'].map((message) => [Buffer.from(message), false, undefined]))
+    endpoint.receive(text(Buffer.of(0xff)))
+    endpoint.expectFailedWith(1007, 'ERR_TEXT_UTF8')
+  })
+
+  it('texts as they are', () => {
+    const { endpoint, given } = listening({ rawText: true, skipUtf8Check: true })
+    const bad = Buffer.of(0x61, 0xff)
+    endpoint.receive(text(bad), ...fragments(Opcode.TEXT, [bad, bad]))
+    expect(given).toEqual([bad, Buffer.concat([bad, bad])].map((message) => [message, false, undefined]))
+    endpoint.expectOpen()
+  })
+
+  it('where the fragments of a message have ended', () => {
+    const { endpoint, given } = listening({ keepFragments: true })
+    const frames = [...fragments(Opcode.TEXT, ['a', '', 'bcd']), ...fragments(Opcode.BINARY, ['e', 'f'])]
+    for (const size of [1, 1_000]) endpoint.receiveChunks(chunksOf(endpoint.encode(...frames), size))
+    const expected = [
+      ['abcd', [1, 1, 4]],
+      ['ef', [1, 2]],
+    ]
+    expect(given.map(([message, , ends]) => [message.toString(), ends])).toEqual([...expected, ...expected])
+  })
+
+  it('how much of a frame is there', () => {
+    const endpoint = new Endpoint(role)
+    expect(endpoint.protocol.partialBytes).toBe(0)
+    const bytes = endpoint.encode(text('text'))
+    const header = bytes.length - 4
+    const seen = chunksOf(bytes, 1).map((chunk) => {
+      endpoint.protocol.receive(chunk)
+      return endpoint.protocol.partialBytes
+    })
+    const inHeader = Array.from({ length: header - 1 }, (_, index) => index + 1)
+    expect(seen).toEqual([...inHeader, 0, 1, 2, 3, 0])
+  })
+
+  it('to hold the conversation itself', () => {
+    const events: unknown[] = []
+    const begin = (): Endpoint => {
+      const endpoint = new Endpoint(role)
+      Object.assign(endpoint.host, {
+        conversation: {
+          onPing: (payload: Buffer) => events.push(['ping', String(payload)]),
+          onClose: (code: number, reason: Buffer) => events.push(['close', code, String(reason)]),
+          onFailed: (error: ProtocolError) => events.push(['failed', error.code]),
+        },
+      })
+      return endpoint
+    }
+    const closing = begin()
+    closing.receive(ping('a ping'), pong('a pong'), text('a text'), close(1000, 'Done'), text('never'))
+    closing.expectMessages('a text')
+    const failing = begin()
+    failing.receive(unfinished(text('begun')), text('again'), ping())
+    const failingText = begin()
+    failingText.receive(text(Buffer.of(0xff)))
+    const empty = begin()
+    empty.receive(close())
+    expect(events).toEqual([
+      ['ping', 'a ping'],
+      ['close', 1000, 'Done'],
+      ['failed', 'ERR_EXPECTED_CONTINUATION'],
+      ['failed', 'ERR_TEXT_UTF8'],
+      ['close', 1005, ''],
+    ])
+    // What is answered is for the host to say.
+    for (const endpoint of [closing, failing, failingText, empty]) {
+      endpoint.expectNothingSent()
+      expect(endpoint.protocol.state).toBe('draining')
+      expect(endpoint.host.ended).toBe(0)
+      expect(endpoint.host.violations).toEqual([])
+    }
+    const own = begin()
+    own.protocol.sender.sendText('of the host', undefined)
+    own.expectSent(text('of the host'))
   })
 })

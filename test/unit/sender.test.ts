@@ -7,7 +7,16 @@ import { DeflatePeer } from '../support/deflate-peer.ts'
 import { MemoryHost, ROLES } from '../support/protocol-host.ts'
 import { Queue } from '../support/queue.ts'
 import { seededRandom } from '../support/random.ts'
-import { binary, describeFrame, type FrameSpec, parseFrames, ping, text, type WireFrame } from '../support/wire.ts'
+import {
+  binary,
+  continuation,
+  describeFrame,
+  type FrameSpec,
+  parseFrames,
+  ping,
+  text,
+  type WireFrame,
+} from '../support/wire.ts'
 
 /** Compressed in the pool, and much shorter then. */
 const LONG = 'Compressed in the thread pool. '.repeat(4_000)
@@ -364,5 +373,122 @@ describe('frames of a client', () => {
     for (const payload of payloads) sender.sendPayload(Opcode.BINARY, payload, undefined)
     await emptied.next()
     for (const [index, payload] of payloads.entries()) expect(payload.equals(copies[index]!)).toBe(true)
+  })
+})
+
+describe.each(ROLES)('a message that a %s sends in fragments', (role) => {
+  it('is plain unless its first fragment says otherwise', () => {
+    const { sender, takeFrames } = setup(role)
+    expect(sender.isFragmenting).toBe(false)
+    sender.sendFragment(Opcode.TEXT, Buffer.from('one '), { isLast: false })
+    expect(sender.isFragmenting).toBe(true)
+    sender.sendControl(Opcode.PING, Buffer.alloc(0))
+    sender.sendFragment(Opcode.TEXT, Buffer.from('two '), { isLast: false, compress: true })
+    sender.sendFragment(Opcode.TEXT, Buffer.from('three'), { isLast: true })
+    expect(sender.isFragmenting).toBe(false)
+    sender.sendFragment(Opcode.BINARY, Buffer.from('whole'), { isLast: true })
+    expect(takeFrames().map((frame) => describeFrame(frame))).toEqual(
+      [
+        { ...text('one '), fin: false },
+        ping(),
+        { ...continuation('two '), fin: false },
+        continuation('three'),
+        binary('whole'),
+      ].map(describeFrame),
+    )
+  })
+
+  it.each([true, false])(
+    'is compressed piece by piece, each may refer to those before (takeover: %s)',
+    async (takeover) => {
+      const { sender, takeFrames } = setup(role, { takeover, threshold: 1_000_000 })
+      const peer = new DeflatePeer({ receivedNoContextTakeover: !takeover })
+      onTestFinished(() => peer.end())
+      for (const message of ['first', 'second']) {
+        const parts = [`${message}, ${SHORT}`, SHORT, '', SHORT]
+        for (const [index, part] of parts.entries()) {
+          sender.sendFragment(Opcode.TEXT, Buffer.from(part), { isLast: index === 3, compress: true })
+        }
+        const frames = takeFrames()
+        expect(frames.map(({ opcode, rsv, fin }) => [opcode, rsv, fin])).toEqual([
+          [Opcode.TEXT, 4, false],
+          [Opcode.CONTINUATION, 0, false],
+          [Opcode.CONTINUATION, 0, false],
+          [Opcode.CONTINUATION, 0, true],
+        ])
+        expect(frames[1]!.payload.length).toBeLessThan(SHORT.length / 20)
+        const whole = await peer.inflate(Buffer.concat(frames.map(({ payload }) => payload)))
+        expect(whole.toString()).toBe(parts.join(''))
+      }
+    },
+  )
+
+  it('waits like any other message, and its fragments are copied then', async () => {
+    const { sender, emptied, expectSent } = setup(role)
+    sender.sendText(LONG, undefined)
+    const part = Buffer.from('part')
+    sender.sendFragment(Opcode.BINARY, part, { isLast: false })
+    part.fill('x')
+    sender.sendFragment(Opcode.BINARY, part, { isLast: true })
+    expect(sender.queuedBytes).toBe(LONG.length + 8)
+    await emptied.next()
+    await expectSent(compressed(text(LONG)), sent({ ...binary('part'), fin: false }), sent(continuation('xxxx')))
+  })
+})
+
+describe('what is masked', () => {
+  it('can be said for each frame', () => {
+    for (const role of ROLES) {
+      const { sender, takeFrames } = setup(role)
+      for (const masked of [true, false, undefined]) {
+        sender.sendFragment(Opcode.TEXT, Buffer.from('text'), { isLast: true, ...(masked !== undefined && { masked }) })
+        sender.sendControl(Opcode.PING, Buffer.from('ping'), masked)
+        const frames = takeFrames()
+        expect(frames.map(({ payload }) => payload.toString())).toEqual(['text', 'ping'])
+        for (const { maskingKey } of frames) expect(maskingKey !== undefined).toBe(masked ?? role === 'client')
+      }
+    }
+  })
+})
+
+describe('a payload that has to be fetched', () => {
+  it('keeps its place, and is compressed like any other', async () => {
+    for (const compression of [true, false]) {
+      const { sender, emptied, expectSent } = setup('server', { compression })
+      const fetches: ((payload: Uint8Array) => void)[] = []
+      for (const compress of [undefined, false]) {
+        sender.doFetched(
+          SHORT.length,
+          (done) => fetches.push(done),
+          (payload) => sender.writeNow(Opcode.BINARY, payload, compress),
+        )
+      }
+      sender.sendText('behind them', undefined)
+      expect(sender.queuedBytes).toBe(2 * SHORT.length + 11)
+      // One after the other.
+      expect(fetches).toHaveLength(1)
+      fetches[0]!(Buffer.from(SHORT))
+      expect(fetches).toHaveLength(2)
+      fetches[1]!(Buffer.from(SHORT))
+      await emptied.next()
+      await expectSent(sent(binary(SHORT), compression), sent(binary(SHORT)), sent(text('behind them')))
+    }
+  })
+
+  it('is not asked for any more when it was given up, and ignored when it comes late', async () => {
+    const { sender, emptied, expectSent } = setup('server')
+    const fetches: ((payload: Uint8Array) => void)[] = []
+    for (let count = 0; count < 2; count++) {
+      sender.doFetched(
+        1,
+        (done) => fetches.push(done),
+        () => expect.unreachable(),
+      )
+    }
+    sender.cancel()
+    fetches[0]!(Buffer.from('late'))
+    expect(fetches).toHaveLength(1)
+    await expectSent()
+    expect(emptied.all).toEqual([])
   })
 })

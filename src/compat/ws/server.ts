@@ -108,6 +108,9 @@ export class WebSocketServer<
   U extends typeof WebSocket = typeof WebSocket,
   V extends typeof IncomingMessage = typeof IncomingMessage,
 > extends EventEmitter<ServerEvents<InstanceType<U>, InstanceType<V>>> {
+  /** The class of connections, where the options name none. */
+  protected static readonly Connection: typeof WebSocket = WebSocket
+
   /** What was given, over the defaults; read anew for each handshake. */
   options: ServerOptions<U, V>
   /** The connections; undefined with `clientTracking: false`. */
@@ -129,7 +132,8 @@ export class WebSocketServer<
   constructor(options?: ServerOptions<U, V> | HttpServer<V> | HttpsServer<V>, callback?: () => void) {
     super()
     const said = isHttpServer(options) ? { server: options } : options
-    const given = { ...DEFAULTS, WebSocket, ...said } as ServerOptions<U, V>
+    const { Connection } = new.target
+    const given = { ...DEFAULTS, WebSocket: Connection, ...said } as unknown as ServerOptions<U, V>
     if (given.perMessageDeflate === true) given.perMessageDeflate = {}
     checkKind(said, given)
     this.options = given

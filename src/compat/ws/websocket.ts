@@ -1,8 +1,9 @@
 import { EventEmitter } from 'node:events'
 import type { ClientRequest, ClientRequestArgs, IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { isSendableCloseCode, MAX_CLOSE_REASON_BYTES, MAX_CONTROL_BYTES, Opcode } from '../../constants.ts'
+import { MAX_CONTROL_BYTES, Opcode } from '../../constants.ts'
 import type { DeflateProfile } from '../../deflate.ts'
+import { asBinaryType, checkClose, closedWhile, isBlob, toBuffer } from './data.ts'
 import { Dialing } from './dialing.ts'
 import { translateError } from './errors.ts'
 import {
@@ -95,7 +96,7 @@ export class WebSocket extends EventEmitter<WebSocketEvents> {
   declare readonly CLOSING: 2
   declare readonly CLOSED: 3
 
-  /** Texts are given as strings; `fullduplex/ws7` sets it. */
+  /** Texts and reasons are given as strings, as before version 8. */
   protected static readonly textAsString: boolean = false
 
   /** @internal Programs set it on a WebSocket that they give a stream of their own. */
@@ -269,7 +270,7 @@ export class WebSocket extends EventEmitter<WebSocketEvents> {
   ): void {
     const settings: LinkSettings = {
       isServer: this._isServer,
-      textAsString: (this.constructor as typeof WebSocket).textAsString,
+      textAsString: this.#textAsString,
       allowSynchronousEvents: options.allowSynchronousEvents !== false,
       maxPayload: options.maxPayload ?? 0,
       maxFragments: options.maxFragments ?? 0,
@@ -285,6 +286,10 @@ export class WebSocket extends EventEmitter<WebSocketEvents> {
     this.#link.start(head)
     this._readyState = OPEN
     this.emit('open')
+  }
+
+  get #textAsString(): boolean {
+    return (this.constructor as typeof WebSocket).textAsString
   }
 
   #user(): LinkUser {
@@ -345,7 +350,8 @@ export class WebSocket extends EventEmitter<WebSocketEvents> {
 
   #emitClose(): void {
     this._readyState = CLOSED
-    this.emit('close', this.#closeCode, this.#closeReason)
+    const reason = this.#textAsString ? String(this.#closeReason) : this.#closeReason
+    this.emit('close', this.#closeCode, reason as Buffer)
   }
 
   // ── sending ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -619,68 +625,18 @@ export class WebSocket extends EventEmitter<WebSocketEvents> {
   }
 }
 
-for (const [state, name] of STATE_NAMES.entries()) {
-  Object.defineProperty(WebSocket, name, { enumerable: true, value: state })
-  Object.defineProperty(WebSocket.prototype, name, { enumerable: true, value: state })
+/** Gives a class the four states, as programs expect them: own, and not to be changed. */
+export function defineStates(Class: typeof WebSocket): void {
+  for (const [state, name] of STATE_NAMES.entries()) {
+    Object.defineProperty(Class, name, { enumerable: true, value: state })
+    Object.defineProperty(Class.prototype, name, { enumerable: true, value: state })
+  }
 }
+
+defineStates(WebSocket)
 for (const name of [
   ...['binaryType', 'bufferedAmount', 'extensions', 'isPaused', 'protocol', 'readyState', 'url'],
   ...['onopen', 'onmessage', 'onclose', 'onerror', 'addEventListener', 'removeEventListener'],
 ]) {
   Object.defineProperty(WebSocket.prototype, name, { enumerable: true })
-}
-
-function isBlob(data: unknown): data is Blob {
-  return data instanceof Blob
-}
-
-/** Why what was sent did not leave. */
-function closedWhile(readsBlob: boolean): Error {
-  const what = readsBlob ? 'the blob was being read' : 'data was being compressed'
-  return new Error(`The socket was closed while ${what}`)
-}
-
-/** Bytes of whatever `Buffer.from` takes; views are taken as they are. */
-function toBuffer(data: unknown): Uint8Array {
-  if (data instanceof Uint8Array) return data
-  if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
-  return Buffer.from(data as string)
-}
-
-/** The reason as bytes; throws for what cannot stand in a Close frame. */
-function checkClose(code: number | undefined, reason: string | Uint8Array | undefined): Uint8Array {
-  if (code === undefined) return EMPTY
-  if (typeof code !== 'number' || !isSendableCloseCode(code)) {
-    throw new TypeError('First argument must be a valid error code number')
-  }
-  if (reason === undefined || reason === null || !reason.length) return EMPTY
-  if (typeof reason !== 'string' && !(reason instanceof Uint8Array)) {
-    Buffer.byteLength(reason as string)
-    throw new TypeError('Second argument must be a string or a Uint8Array')
-  }
-  const bytes = typeof reason === 'string' ? Buffer.from(reason) : reason
-  if (bytes.byteLength > MAX_CLOSE_REASON_BYTES) {
-    throw new RangeError(`The message must not be greater than ${MAX_CLOSE_REASON_BYTES} bytes`)
-  }
-  return bytes
-}
-
-function asBinaryType(data: Buffer, type: BinaryType, ends: readonly number[] | undefined): unknown {
-  switch (type) {
-    case 'nodebuffer':
-      return data
-    case 'arraybuffer':
-      return data.byteLength === data.buffer.byteLength
-        ? data.buffer
-        : data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength)
-    case 'fragments':
-      return fragmentsOf(data, ends)
-    case 'blob':
-      return new Blob([data as Uint8Array<ArrayBuffer>])
-  }
-}
-
-/** The message as it was sent, without the fragments that are empty. */
-function fragmentsOf(data: Buffer, ends: readonly number[] = [data.length]): Buffer[] {
-  return ends.map((end, index) => data.subarray(ends[index - 1] ?? 0, end)).filter(({ length }) => length > 0)
 }
