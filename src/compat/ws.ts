@@ -1,7 +1,8 @@
 /*
  * `fullduplex/ws`: the API of the package `ws`, version 8, on this library's engine. docs/WS.md has what differs.
  */
-import type { IncomingMessage } from 'node:http'
+import type { Server as HttpServer, IncomingMessage } from 'node:http'
+import type { Server as HttpsServer } from 'node:https'
 import type * as Net from 'node:net'
 import type { PerMessageDeflateOptions as DeflateOptions } from './ws/extension.ts'
 import type * as Options from './ws/options.ts'
@@ -22,9 +23,14 @@ interface Statics {
 }
 
 /** A server with the API of ws's, on this library's engine. */
-const WebSocketServer: typeof ServerModule.WebSocketServer = ServerModule.WebSocketServer
+const WebSocketServer = ServerModule.WebSocketServer as unknown as {
+  new <U extends typeof Client.WebSocket = typeof WebSocket, V extends Request = Request>(
+    options?: ServerModule.ServerOptions<U, V> | HttpServer<V> | HttpsServer<V>,
+    callback?: () => void,
+  ): WebSocketServer<U, V>
+}
 type WebSocketServer<
-  U extends typeof Client.WebSocket = typeof Client.WebSocket,
+  U extends typeof Client.WebSocket = typeof WebSocket,
   V extends Request = Request,
 > = ServerModule.WebSocketServer<U, V>
 
@@ -41,11 +47,11 @@ type WebSocket = Client.WebSocket
 declare namespace WebSocket {
   type WebSocket = Client.WebSocket
   type Server<
-    U extends typeof Client.WebSocket = typeof Client.WebSocket,
+    U extends typeof Client.WebSocket = typeof WebSocket,
     V extends Request = Request,
   > = ServerModule.WebSocketServer<U, V>
   type WebSocketServer<
-    U extends typeof Client.WebSocket = typeof Client.WebSocket,
+    U extends typeof Client.WebSocket = typeof WebSocket,
     V extends Request = Request,
   > = ServerModule.WebSocketServer<U, V>
   type RawData = Options.RawData
@@ -53,7 +59,7 @@ declare namespace WebSocket {
   type BufferLike = Options.BufferLike
   type ClientOptions = Options.ClientOptions<Client.WebSocket>
   type ServerOptions<
-    U extends typeof Client.WebSocket = typeof Client.WebSocket,
+    U extends typeof Client.WebSocket = typeof WebSocket,
     V extends Request = Request,
   > = ServerModule.ServerOptions<U, V>
   type PerMessageDeflateOptions = DeflateOptions
@@ -75,7 +81,7 @@ type RawData = Options.RawData
 type Data = Options.Data
 type ClientOptions = WebSocket.ClientOptions
 type ServerOptions<
-  U extends typeof Client.WebSocket = typeof Client.WebSocket,
+  U extends typeof Client.WebSocket = typeof WebSocket,
   V extends Request = Request,
 > = ServerModule.ServerOptions<U, V>
 type PerMessageDeflateOptions = DeflateOptions

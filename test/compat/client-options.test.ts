@@ -1,4 +1,5 @@
+import { clientConnectionSpec } from './spec/client-connection.ts'
 import { clientOptionsSpec } from './spec/client-options.ts'
 import { specify } from './spec/implementation.ts'
 
-specify(clientOptionsSpec)
+specify(clientOptionsSpec, clientConnectionSpec)

@@ -1,11 +1,10 @@
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { runCompiler, runNode } from '../support/package.ts'
+import { runNode } from '../support/package.ts'
 import { ROOT } from '../support/program.ts'
+import { buildApart } from './build.ts'
 
 /*
  * Programs on the packages that people use with ws. Each runs twice, as a process of its own: as it is, and with every
@@ -15,15 +14,14 @@ import { ROOT } from '../support/program.ts'
 const PROGRAMS = [...['browser-like', 'crossws', 'express', 'express-ws', 'fastify', 'graphql-ws', 'mqtt', 'socket-io']]
 /** A line that shows whose objects a program handles. */
 const MARKER = /^using .*: (fullduplex|the original)$/
-const folder = mkdtempSync(join(tmpdir(), 'fullduplex-compat-'))
+let folder: string
+let remove: () => void
 
 beforeAll(async () => {
-  writeFileSync(join(folder, 'package.json'), '{ "type": "module" }\n')
-  const options = ['-p', 'tsconfig.build.json', '--outDir', join(folder, 'dist'), '--declaration', 'false']
-  await runCompiler([...options, '--isolatedDeclarations', 'false'], { cwd: ROOT })
+  ;({ folder, remove } = await buildApart())
 })
 
-afterAll(() => rmSync(folder, { recursive: true, force: true }))
+afterAll(() => remove?.())
 
 async function runProgram(name: string, isInjected: boolean): Promise<{ lines: string[]; markers: string[] }> {
   const programs = join(ROOT, 'test/compat/programs')
@@ -55,11 +53,11 @@ describe('the module, built', () => {
     })
     return stdout + stderr
   }
-  const path = join(folder, 'dist/compat/ws.js')
+  const pathOf = (): string => join(folder, 'dist/compat/ws.js')
 
   it('is the class for require()', () => {
     const code = `
-      const WebSocket = require(${JSON.stringify(path)})
+      const WebSocket = require(${JSON.stringify(pathOf())})
       const { Server, WebSocketServer, createWebSocketStream } = WebSocket
       console.log(typeof WebSocket, WebSocket.name, WebSocket.OPEN, WebSocket.WebSocket === WebSocket)
       console.log(Server === WebSocketServer, WebSocketServer.name, typeof createWebSocketStream)
@@ -73,8 +71,8 @@ describe('the module, built', () => {
   it('is the same class for import and require()', () => {
     const code = `
       import { createRequire } from 'node:module'
-      import WebSocket, * as all from ${JSON.stringify(pathToFileURL(path).href)}
-      const required = createRequire(import.meta.url)(${JSON.stringify(path)})
+      import WebSocket, * as all from ${JSON.stringify(pathToFileURL(pathOf()).href)}
+      const required = createRequire(import.meta.url)(${JSON.stringify(pathOf())})
       console.log(required === WebSocket, all.WebSocket === WebSocket, typeof all.WebSocketServer)
       console.log(typeof all.createWebSocketStream, typeof all.Server)`
     expect(evaluate(code, 'module')).toBe('true true function\nfunction function\n')

@@ -1,4 +1,5 @@
 import { specify } from './spec/implementation.ts'
 import { sendSpec } from './spec/send.ts'
+import { sendStateSpec } from './spec/send-state.ts'
 
-specify(sendSpec)
+specify(sendSpec, sendStateSpec)

@@ -1,9 +1,8 @@
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { runCompiler } from '../support/package.ts'
-import { ROOT } from '../support/program.ts'
+import { buildApart } from './build.ts'
 
 /*
  * What users write against @types/ws compiles with our declarations as well, as an ES module and as CommonJS; and what the
@@ -207,15 +206,14 @@ const generic: WebSocket.Server<typeof WebSocket> = server
 void [server, named, generic]
 ${BODY}`
 
-const folder = mkdtempSync(join(tmpdir(), 'fullduplex-types-'))
+let folder: string
+let remove: () => void
 
 beforeAll(async () => {
-  writeFileSync(join(folder, 'package.json'), '{ "type": "module" }\n')
-  symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'), 'junction')
-  await runCompiler(['-p', 'tsconfig.build.json', '--outDir', join(folder, 'dist')], { cwd: ROOT })
+  ;({ folder, remove } = await buildApart())
 })
 
-afterAll(() => rmSync(folder, { recursive: true, force: true }))
+afterAll(() => remove?.())
 
 /** Compiles a program; what the compiler says when it refuses it. */
 async function compile(name: string, file: string, code: string, paths: object): Promise<string> {

@@ -1,4 +1,5 @@
 import { specify } from './spec/implementation.ts'
+import { socketSpec } from './spec/socket.ts'
 import { upgradeSpec } from './spec/upgrade.ts'
 
-specify(upgradeSpec)
+specify(upgradeSpec, socketSpec)

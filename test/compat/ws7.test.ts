@@ -1,16 +1,13 @@
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
+import ours from '../../src/compat/ws7.ts'
 import type { Implementation, Ws } from './spec/implementation.ts'
 import { makeClient, openPair, startServer } from './spec/sockets.ts'
 
 /*
  * What programs for ws 7 rely on and ws 8 gave up: texts and reasons are strings. Against ws 7 itself, and against ours.
  */
-
-const OURS = new URL('../../src/compat/ws7.ts', import.meta.url)
 
 type Class = Implementation['WebSocket'] & Record<'Server' | 'createWebSocketStream', unknown>
 
@@ -23,12 +20,10 @@ function implementationOf(name: string, WebSocket: Class): Implementation {
   }
 }
 
-const original = implementationOf('ws 7', createRequire(import.meta.url)('ws7') as Class)
-const implementations = [original]
-if (existsSync(fileURLToPath(OURS))) {
-  const { default: ours } = (await import(OURS.href)) as { default: Class }
-  implementations.push(implementationOf('fullduplex/ws7', ours))
-}
+const implementations = [
+  implementationOf('ws 7', createRequire(import.meta.url)('ws7') as Class),
+  implementationOf('fullduplex/ws7', ours as unknown as Class),
+]
 
 describe.each(implementations)('$name', (implementation) => {
   it('gives texts as strings, and bytes as Buffers', async () => {

@@ -1608,6 +1608,11 @@ describe.each(ROLES)('what a host may ask for: %s', (role) => {
     })
     const inHeader = Array.from({ length: header - 1 }, (_, index) => index + 1)
     expect(seen).toEqual([...inHeader, 0, 1, 2, 3, 0])
+    // Whole frames that are kept back are no part of one.
+    endpoint.host.handler = () => endpoint.protocol.hold()
+    endpoint.receive(text('read'), text('kept back'))
+    expect(endpoint.protocol.partialBytes).toBe(0)
+    endpoint.expectMessages('text', 'read')
   })
 
   it('to hold the conversation itself', () => {

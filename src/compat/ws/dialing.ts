@@ -138,7 +138,7 @@ export class Dialing {
       ...{ socketPath: undefined, hostname: undefined, protocol: undefined, method: 'GET', host: undefined },
       ...{ path: undefined, port: undefined, timeout: handshakeTimeout },
     } as unknown as Options
-    options.createConnection = this.#options.createConnection ?? ((isSecure ? connectTls : connectTcp) as never)
+    options.createConnection = (this.#options.createConnection ?? (isSecure ? connectTls : connectTcp)) as never
     options.defaultPort ??= isSecure ? 443 : 80
     options.port = url.port === '' ? options.defaultPort : url.port
     options.host = url.hostname.startsWith('[') ? url.hostname.slice(1, -1) : url.hostname

@@ -1,4 +1,5 @@
 import type { Agent, ClientRequest, ClientRequestArgs } from 'node:http'
+import type { createConnection } from 'node:net'
 import type { ConnectionOptions } from 'node:tls'
 import type { PerMessageDeflateOptions } from './extension.ts'
 
@@ -67,7 +68,7 @@ export interface ClientOptions<WebSocket = never>
   host?: string | undefined
   family?: number | undefined
   localAddress?: string | undefined
-  createConnection?: ClientRequestArgs['createConnection'] | undefined
+  createConnection?: ClientRequestArgs['createConnection'] | typeof createConnection | undefined
   /** Must call `request.end()`. */
   finishRequest?: ((request: ClientRequest, websocket: WebSocket) => void) | undefined
   /** Fills the four bytes of a masking key. Default randomness. */

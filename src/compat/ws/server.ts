@@ -40,7 +40,7 @@ export interface ServerOptions<
 > extends CommonOptions {
   /** Address to listen on; default all of the machine. */
   host?: string | undefined
-  port?: number | string | undefined
+  port?: number | undefined
   backlog?: number | undefined
   /** An http server of yours. */
   server?: HttpServer<V> | HttpsServer<V> | undefined
@@ -60,15 +60,18 @@ export interface ServerOptions<
   WebSocket?: U | undefined
 }
 
-/** Events of the emitter, with their arguments. */
-export interface ServerEvents<U, V> {
-  connection: [websocket: U, request: V]
-  error: [error: Error]
-  headers: [headers: string[], request: V]
-  listening: []
-  close: []
-  wsClientError: [error: Error, socket: Duplex, request: V]
+/** Listeners of the emitter. */
+export interface ServerListeners<Server, Connection, Request> {
+  connection(this: Server, websocket: Connection, request: Request): void
+  error(this: Server, error: Error): void
+  headers(this: Server, headers: string[], request: Request): void
+  listening(this: Server): void
+  close(this: Server): void
+  wsClientError(this: Server, error: Error, socket: Duplex, request: Request): void
 }
+
+// biome-ignore lint/suspicious/noExplicitAny: of events that are not ours nothing is known
+type AnyListener<Server> = (this: Server, ...args: any[]) => void
 
 const RUNNING = 0
 const CLOSING = 1
@@ -103,11 +106,35 @@ class Refusal extends Error {
 /** Sockets that have become a WebSocket. */
 const upgraded = new WeakSet<Duplex>()
 
+type Listeners<U extends typeof WebSocket, V extends typeof IncomingMessage> = ServerListeners<
+  WebSocketServer<U, V>,
+  InstanceType<U>,
+  InstanceType<V>
+>
+
+/** The emitter's members, which know its events. */
+export interface WebSocketServer<
+  U extends typeof WebSocket = typeof WebSocket,
+  V extends typeof IncomingMessage = typeof IncomingMessage,
+> {
+  on<Name extends keyof Listeners<U, V>>(event: Name, listener: Listeners<U, V>[Name]): this
+  on(event: string | symbol, listener: AnyListener<WebSocketServer<U, V>>): this
+  once<Name extends keyof Listeners<U, V>>(event: Name, listener: Listeners<U, V>[Name]): this
+  once(event: string | symbol, listener: AnyListener<WebSocketServer<U, V>>): this
+  off<Name extends keyof Listeners<U, V>>(event: Name, listener: Listeners<U, V>[Name]): this
+  off(event: string | symbol, listener: AnyListener<WebSocketServer<U, V>>): this
+  addListener<Name extends keyof Listeners<U, V>>(event: Name, listener: Listeners<U, V>[Name]): this
+  addListener(event: string | symbol, listener: AnyListener<WebSocketServer<U, V>>): this
+  removeListener<Name extends keyof Listeners<U, V>>(event: Name, listener: Listeners<U, V>[Name]): this
+  removeListener(event: string | symbol, listener: AnyListener<WebSocketServer<U, V>>): this
+}
+
 /** A server with the API of ws's, on this library's engine. */
+// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: types alone
 export class WebSocketServer<
   U extends typeof WebSocket = typeof WebSocket,
   V extends typeof IncomingMessage = typeof IncomingMessage,
-> extends EventEmitter<ServerEvents<InstanceType<U>, InstanceType<V>>> {
+> extends EventEmitter {
   /** The class of connections, where the options name none. */
   protected static readonly Connection: typeof WebSocket = WebSocket
 

@@ -55,18 +55,21 @@ export interface WebSocketEventMap {
   message: MessageEvent
 }
 
-/** Events of the emitter, with their arguments. */
-export interface WebSocketEvents {
-  open: []
-  message: [data: RawData, isBinary: boolean]
-  close: [code: number, reason: Buffer]
-  error: [error: Error]
-  ping: [data: Buffer]
-  pong: [data: Buffer]
-  upgrade: [response: IncomingMessage]
-  redirect: [url: string, request: ClientRequest]
-  'unexpected-response': [request: ClientRequest, response: IncomingMessage]
+/** Listeners of the emitter. */
+export interface WebSocketListeners {
+  open(this: WebSocket): void
+  message(this: WebSocket, data: RawData, isBinary: boolean): void
+  close(this: WebSocket, code: number, reason: Buffer): void
+  error(this: WebSocket, error: Error): void
+  ping(this: WebSocket, data: Buffer): void
+  pong(this: WebSocket, data: Buffer): void
+  upgrade(this: WebSocket, response: IncomingMessage): void
+  redirect(this: WebSocket, url: string, request: ClientRequest): void
+  'unexpected-response'(this: WebSocket, request: ClientRequest, response: IncomingMessage): void
 }
+
+// biome-ignore lint/suspicious/noExplicitAny: of events that are not ours nothing is known
+type AnyListener = (this: WebSocket, ...args: any[]) => void
 
 export type ReadyState = 0 | 1 | 2 | 3
 const CONNECTING = 0
@@ -83,10 +86,25 @@ const ABNORMAL = 1006
 
 function noop(): void {}
 
+/** The emitter's members, which know its events. */
+export interface WebSocket {
+  on<Name extends keyof WebSocketListeners>(event: Name, listener: WebSocketListeners[Name]): this
+  on(event: string | symbol, listener: AnyListener): this
+  once<Name extends keyof WebSocketListeners>(event: Name, listener: WebSocketListeners[Name]): this
+  once(event: string | symbol, listener: AnyListener): this
+  off<Name extends keyof WebSocketListeners>(event: Name, listener: WebSocketListeners[Name]): this
+  off(event: string | symbol, listener: AnyListener): this
+  addListener<Name extends keyof WebSocketListeners>(event: Name, listener: WebSocketListeners[Name]): this
+  addListener(event: string | symbol, listener: AnyListener): this
+  removeListener<Name extends keyof WebSocketListeners>(event: Name, listener: WebSocketListeners[Name]): this
+  removeListener(event: string | symbol, listener: AnyListener): this
+}
+
 /**
  * The class that `require('ws')` gives, on this library's engine: a connection of a `WebSocketServer`, or a client.
  */
-export class WebSocket extends EventEmitter<WebSocketEvents> {
+// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: types alone
+export class WebSocket extends EventEmitter {
   declare static readonly CONNECTING: 0
   declare static readonly OPEN: 1
   declare static readonly CLOSING: 2
@@ -315,7 +333,7 @@ export class WebSocket extends EventEmitter<WebSocketEvents> {
 
   #receive(data: string | Buffer, isBinary: boolean, ends: readonly number[] | undefined): void {
     const message = isBinary ? asBinaryType(data as Buffer, this.#binaryType, ends) : data
-    this.emit('message', message as RawData, isBinary)
+    this.emit('message', message, isBinary)
   }
 
   #receivePing(payload: Buffer): void {
@@ -345,13 +363,13 @@ export class WebSocket extends EventEmitter<WebSocketEvents> {
   #emitError(error: unknown): void {
     if (this.#errorEmitted) return
     this.#errorEmitted = true
-    this.emit('error', error as Error)
+    this.emit('error', error)
   }
 
   #emitClose(): void {
     this._readyState = CLOSED
     const reason = this.#textAsString ? String(this.#closeReason) : this.#closeReason
-    this.emit('close', this.#closeCode, reason as Buffer)
+    this.emit('close', this.#closeCode, reason)
   }
 
   // ── sending ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -439,11 +457,17 @@ export class WebSocket extends EventEmitter<WebSocketEvents> {
   }
 
   /** Sends a Ping. @throws RangeError for more than 125 bytes, Error while the connection is being opened. */
+  ping(callback?: (error?: Error) => void): void
+  ping(data: unknown, callback?: (error?: Error) => void): void
+  ping(data?: unknown, mask?: boolean, callback?: (error: Error) => void): void
   ping(data?: unknown, mask?: unknown, callback?: unknown): void {
     this.#sendControl(Opcode.PING, data, mask, callback)
   }
 
   /** Sends a Pong that nobody has asked for. @throws as `ping`. */
+  pong(callback?: (error?: Error) => void): void
+  pong(data: unknown, callback?: (error?: Error) => void): void
+  pong(data?: unknown, mask?: boolean, callback?: (error: Error) => void): void
   pong(data?: unknown, mask?: unknown, callback?: unknown): void {
     this.#sendControl(Opcode.PONG, data, mask, callback)
   }
@@ -574,14 +598,14 @@ export class WebSocket extends EventEmitter<WebSocketEvents> {
     listener: ((event: WebSocketEventMap[Type]) => void) | { handleEvent(event: WebSocketEventMap[Type]): void },
     options: { once?: boolean | undefined } = {},
   ): void {
-    addHandler(this as EventEmitter, type, listener as Handler, { once: options.once === true }, this.#wasClean)
+    addHandler(this, type, listener as Handler, { once: options.once === true }, this.#wasClean)
   }
 
   removeEventListener<Type extends keyof WebSocketEventMap>(
     type: Type,
     listener: ((event: WebSocketEventMap[Type]) => void) | { handleEvent(event: WebSocketEventMap[Type]): void },
   ): void {
-    removeHandler(this as EventEmitter, type, listener as Handler)
+    removeHandler(this, type, listener as Handler)
   }
 
   get onopen(): ((event: Event) => void) | null {
@@ -617,11 +641,11 @@ export class WebSocket extends EventEmitter<WebSocketEvents> {
   }
 
   #handler<E>(type: EventType): ((event: E) => void) | null {
-    return attributeHandler(this as EventEmitter, type) as ((event: E) => void) | null
+    return attributeHandler(this, type) as ((event: E) => void) | null
   }
 
   #setHandler(type: EventType, handler: unknown): void {
-    setAttributeHandler(this as EventEmitter, type, handler, this.#wasClean)
+    setAttributeHandler(this, type, handler, this.#wasClean)
   }
 }
 

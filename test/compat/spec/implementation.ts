@@ -1,5 +1,3 @@
-import { existsSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
 import { describe } from 'vitest'
 import original, {
   createWebSocketStream,
@@ -7,6 +5,7 @@ import original, {
   type WebSocketServer as WebSocketServerType,
   type WebSocket as WebSocketType,
 } from 'ws'
+import * as ours from '../../../src/compat/ws.ts'
 
 /*
  * The same tests run against the original and against the drop-in: what the first does is what the second must do.
@@ -30,22 +29,18 @@ export const theOriginal: Implementation = {
   createWebSocketStream,
 }
 
-const OURS = new URL('../../../src/compat/ws.ts', import.meta.url)
+/** Its types are those of @types/ws as far as programs see: types.test.ts compares them. */
+const theDropIn: Implementation = {
+  ...ours,
+  name: 'fullduplex/ws',
+  WebSocket: ours.default,
+} as unknown as Implementation
 
-async function loadOurs(): Promise<Implementation[]> {
-  if (!existsSync(fileURLToPath(OURS))) return []
-  const ours = (await import(OURS.href)) as {
-    default: typeof original
-    WebSocketServer: typeof WebSocketServer
-    createWebSocketStream: typeof createWebSocketStream
-  }
-  return [{ ...ours, name: 'fullduplex/ws', WebSocket: ours.default }]
-}
-
+/** To run one of them alone: its name. */
 const only = process.env['COMPAT_ONLY']
 
 /** The original first. */
-export const implementations: readonly Implementation[] = [theOriginal, ...(await loadOurs())].filter(
+export const implementations: readonly Implementation[] = [theOriginal, theDropIn].filter(
   ({ name }) => only === undefined || name === only,
 )
 
