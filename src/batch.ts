@@ -64,6 +64,9 @@ export class Batch {
   /** The memory in which `reserve` gives room. */
   area: Buffer = Buffer.allocUnsafeSlow(SLAB_BYTES)
 
+  /** Counts the times that everything was written. */
+  turn = 0
+
   /** The open region, `area[#start..#end)`, belongs to `#owner`; below it nothing is free. */
   #start = 0
   #end = 0
@@ -129,6 +132,7 @@ export class Batch {
   /** Writes what waits for anybody. */
   flush(): void {
     this.#scheduled = false
+    this.turn++
     const waiting = this.#waiting
     // A socket that calls back while it is written to: the loop under way comes to what that has added.
     if (this.#flushing || waiting.length === 0) return

@@ -528,7 +528,8 @@ export class WebSocketConnection<UserData = unknown> {
 
   /** @internal The peer has ended TCP, and `close` is about to come: nothing is accepted any more. */
   outputRefused(): void {
-    this.#protocol.abandon()
+    // What was received before is still delivered.
+    if ((this.#holds & Hold.INFLATE) === 0) this.#protocol.abandon()
   }
 
   // ── holding the peer back ─────────────────────────────────────────────────────────────────────────────────────────

@@ -17,7 +17,7 @@ export interface CompressionOptions {
   readonly serverMaxWindowBits?: number | undefined
   /** Window of the client's messages as a power of two, 8 to 15 (§7.1.2.2). Default 15. */
   readonly clientMaxWindowBits?: number | undefined
-  /** zlib's level for what we send, 0 to 9. Default 3. */
+  /** zlib's level for what we send, 0 to 9. Default 1: those above it cost more than they save. */
   readonly level?: number | undefined
   /** zlib's memory level for what we send, 1 to 9. Default 8. */
   readonly memLevel?: number | undefined
@@ -33,7 +33,7 @@ export const COMPRESSION_DEFAULTS: Compression = Object.freeze({
   clientNoContextTakeover: true,
   serverMaxWindowBits: 15,
   clientMaxWindowBits: 15,
-  level: 3,
+  level: 1,
   memLevel: 8,
 })
 

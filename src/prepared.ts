@@ -29,10 +29,14 @@ export class PreparedMessage {
   readonly #opcode: Opcode
   #compressed: Map<DeflateProfile, CompressedFrame> | undefined
 
-  constructor(data: string | Uint8Array, compress?: boolean | undefined) {
+  constructor(
+    data: string | Uint8Array,
+    compress?: boolean | undefined,
+    opcode: Opcode = typeof data === 'string' ? Opcode.TEXT : Opcode.BINARY,
+  ) {
     this.compress = compress
-    this.#opcode = typeof data === 'string' ? Opcode.TEXT : Opcode.BINARY
-    this.plain = typeof data === 'string' ? encodeText(data) : encodeFrame({ opcode: Opcode.BINARY, payload: data })
+    this.#opcode = opcode
+    this.plain = typeof data === 'string' ? encodeText(data) : encodeFrame({ opcode, payload: data })
     const short = this.plain[1]!
     this.payload = this.plain.subarray(short < 126 ? 2 : short === 126 ? 4 : 10)
   }

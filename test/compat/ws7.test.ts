@@ -9,6 +9,8 @@ import { makeClient, openPair, startServer } from './spec/sockets.ts'
  * What programs for ws 7 rely on and ws 8 gave up: texts and reasons are strings. Against ws 7 itself, and against ours.
  */
 
+const require = createRequire(import.meta.url)
+
 type Class = Implementation['WebSocket'] & Record<'Server' | 'createWebSocketStream', unknown>
 
 function implementationOf(name: string, WebSocket: Class): Implementation {
@@ -21,7 +23,7 @@ function implementationOf(name: string, WebSocket: Class): Implementation {
 }
 
 const implementations = [
-  implementationOf('ws 7', createRequire(import.meta.url)('ws7') as Class),
+  implementationOf('ws 7', require('ws7') as Class),
   implementationOf('fullduplex/ws7', ours as unknown as Class),
 ]
 

@@ -47,7 +47,16 @@ const LAYERS: readonly Layer[] = [
   {
     name: 'I/O',
     files: [
-      ...['handlers.ts', 'options.ts', 'batch.ts', 'backlog.ts', 'inbox.ts', 'pings.ts', 'socket-peer.ts'],
+      ...[
+        'handlers.ts',
+        'options.ts',
+        'batch.ts',
+        'backlog.ts',
+        'inbox.ts',
+        'pings.ts',
+        'repeats.ts',
+        'socket-peer.ts',
+      ],
       ...[
         'ids.ts',
         'output.ts',

@@ -1,9 +1,11 @@
 import type { Duplex } from 'node:stream'
 import { batch } from '../../batch.ts'
+import { Opcode } from '../../constants.ts'
 import type { DeflateProfile } from '../../deflate.ts'
 import type { ProtocolError } from '../../errors.ts'
 import { Output, type OutputHost } from '../../output.ts'
 import { type Conversation, maxCompressedBytes, type ProtocolHost, WebSocketProtocol } from '../../protocol.ts'
+import { findRepeated } from '../../repeats.ts'
 import { adopt, type SocketPeer } from '../../socket-peer.ts'
 import { tooManyChunks } from './errors.ts'
 
@@ -66,6 +68,8 @@ export class Link implements ProtocolHost, OutputHost, Conversation, SocketPeer 
   readonly fillsSocket = true
   readonly #user: LinkUser
   readonly #settings: LinkSettings
+  /** A message that goes to many connections can be one frame: it is neither masked nor compressed. */
+  readonly #sharesFrames: boolean
   /** Callbacks of messages that are on their way to the socket. */
   #callbacks: SendCallback[] = []
   /** Pongs that the socket has not taken. */
@@ -83,6 +87,7 @@ export class Link implements ProtocolHost, OutputHost, Conversation, SocketPeer 
     this.socket = socket
     this.#user = user
     this.#settings = settings
+    this.#sharesFrames = settings.isServer && settings.deflate === undefined
     const maxMessageBytes = limit(settings.maxPayload)
     this.output = new Output(socket, this)
     this.protocol = new WebSocketProtocol(
@@ -118,6 +123,19 @@ export class Link implements ProtocolHost, OutputHost, Conversation, SocketPeer 
   }
 
   // ── sending ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  sendText(text: string): void {
+    const repeated = this.#sharesFrames ? findRepeated(text, Opcode.TEXT, this) : undefined
+    if (repeated === undefined) this.protocol.sendText(text)
+    else this.protocol.sendPrepared(repeated)
+  }
+
+  /** A message of which the payload is there as bytes. */
+  sendPayload(opcode: Opcode, payload: Uint8Array, compress: boolean | undefined): void {
+    const repeated = this.#sharesFrames ? findRepeated(payload, opcode, this) : undefined
+    if (repeated === undefined) this.protocol.sender.sendPayload(opcode, payload, compress)
+    else this.protocol.sendPrepared(repeated)
+  }
 
   /** Calls back when everything sent so far has been given to the kernel, or never will be. */
   whenFlushed(callback: SendCallback, cancelled: () => Error): void {

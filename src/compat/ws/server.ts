@@ -18,7 +18,7 @@ import { CONNECTION_DEFAULTS, type CommonOptions } from './options.ts'
 import { WebSocket } from './websocket.ts'
 
 /** What `verifyClient` is told. */
-export interface VerifyInfo<Request> {
+interface VerifyInfo<Request> {
   origin: string
   secure: boolean
   req: Request
@@ -61,7 +61,7 @@ export interface ServerOptions<
 }
 
 /** Listeners of the emitter. */
-export interface ServerListeners<Server, Connection, Request> {
+interface ServerListeners<Server, Connection, Request> {
   connection(this: Server, websocket: Connection, request: Request): void
   error(this: Server, error: Error): void
   headers(this: Server, headers: string[], request: Request): void

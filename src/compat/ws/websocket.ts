@@ -56,7 +56,7 @@ export interface WebSocketEventMap {
 }
 
 /** Listeners of the emitter. */
-export interface WebSocketListeners {
+interface WebSocketListeners {
   open(this: WebSocket): void
   message(this: WebSocket, data: RawData, isBinary: boolean): void
   close(this: WebSocket, code: number, reason: Buffer): void
@@ -71,7 +71,7 @@ export interface WebSocketListeners {
 // biome-ignore lint/suspicious/noExplicitAny: of events that are not ours nothing is known
 type AnyListener = (this: WebSocket, ...args: any[]) => void
 
-export type ReadyState = 0 | 1 | 2 | 3
+type ReadyState = 0 | 1 | 2 | 3
 const CONNECTING = 0
 const OPEN = 1
 const CLOSING = 2
@@ -388,7 +388,7 @@ export class WebSocket extends EventEmitter {
     const message = typeof data === 'number' ? String(data) : data
     if (this._readyState !== OPEN) this.#refuse(message, done as SendCallback | undefined)
     else if (typeof message === 'string' && given === undefined && !this.#link!.protocol.sender.isFragmenting) {
-      this.#link!.protocol.sendText(message)
+      this.#link!.sendText(message)
       if (done !== undefined) this.#whenFlushed(done as SendCallback)
     } else {
       this.#sendWith(message, given as SendOptions | undefined)
@@ -413,7 +413,7 @@ export class WebSocket extends EventEmitter {
     const payload = toBuffer(message || '')
     const { sender } = this.#link!.protocol
     const isUsual = fin === true && !sender.isFragmenting && (mask === undefined || mask === !this._isServer)
-    if (isUsual) sender.sendPayload(opcode, payload, compress)
+    if (isUsual) this.#link!.sendPayload(opcode, payload, compress)
     else {
       const masked = mask ?? !this._isServer
       sender.sendFragment(opcode, payload, { isLast: fin === true, compress: compress !== false, masked })

@@ -9,7 +9,7 @@ function describeBytes(bytes: Uint8Array): string {
   return bytes.length > 64 ? `${bytes.length} bytes` : JSON.stringify(Buffer.from(bytes).toString('latin1'))
 }
 
-export function describeData(data: unknown, isBinary: boolean): string {
+function describeData(data: unknown, isBinary: boolean): string {
   const kind = isBinary ? 'binary' : 'text'
   if (Array.isArray(data)) return `${kind} [${data.map((part) => describeBytes(part)).join(', ')}]`
   if (Buffer.isBuffer(data)) return `${kind} ${describeBytes(data)}`
