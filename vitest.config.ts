@@ -12,6 +12,12 @@ export default defineConfig({
       project('integration', ['integration'], { testTimeout: 20_000 }),
       project('compat', ['compat'], { testTimeout: 20_000, hookTimeout: 120_000 }),
       project('package', ['package'], { testTimeout: 120_000, hookTimeout: 120_000 }),
+      project('examples', ['examples'], {
+        globalSetup: 'test/support/examples.ts',
+        testTimeout: 60_000,
+        hookTimeout: 60_000,
+        fileParallelism: false,
+      }),
       project('browser', ['browser'], { testTimeout: 60_000, hookTimeout: 60_000, fileParallelism: false }),
     ],
     coverage: {
@@ -34,6 +40,7 @@ export default defineConfig({
         'src/outbox.ts',
         'src/sender.ts',
         'src/prepared.ts',
+        'src/close-frame.ts',
         'src/protocol.ts',
       ],
       thresholds: { lines: 100, branches: 100, functions: 100, statements: 100 },

@@ -10,7 +10,7 @@ import type { Compression, DeflateAgreement } from './extension.ts'
  * preset dictionary. So a connection costs at most its windows of plain text, and nothing while it has sent nothing.
  *
  * Small payloads are done at once, which is faster than a way to the thread pool and back; large ones there, so that
- * nobody else waits for them. This file is the one place that knows zlib.
+ * nobody else waits for them. What is inflated while it arrives is in inflation.ts; nobody else knows zlib.
  */
 
 /** Payloads up to this size are compressed and inflated on the event loop ... */
@@ -18,7 +18,7 @@ const AT_ONCE_BYTES = 65_536
 /** ... and inflated to no more than this; what turns out to be longer starts again in the pool. */
 const INFLATED_AT_ONCE_BYTES = 262_144
 /** A message that ends and begins anew (BFINAL) more often than this is not worth its cost. */
-const MAX_RUNS = 256
+export const MAX_RUNS = 256
 const MIN_ZLIB_BITS = 9
 /** What we keep of our own messages for the next: more of it takes zlib longer to read than it saves. */
 const SENT_WINDOW_BITS = 12
@@ -26,10 +26,10 @@ const SENT_WINDOW_BITS = 12
 /** What ends a message on the way in, and is taken off on the way out (§7.2.1, §7.2.2). */
 const TAIL: Buffer = Buffer.from([0x00, 0x00, 0xff, 0xff])
 /** The tail and a last block without content: without that, zlib would not say that the data ends too early. */
-const ENDING: Buffer = Buffer.from([0x00, 0x00, 0xff, 0xff, 0x01, 0x00, 0x00, 0xff, 0xff])
+export const ENDING: Buffer = Buffer.from([0x00, 0x00, 0xff, 0xff, 0x01, 0x00, 0x00, 0xff, 0xff])
 const EMPTY: Buffer = Buffer.alloc(0)
 /** What is left of a block without content when its tail is taken off (§7.2.3.6). */
-const EMPTY_BLOCK: Buffer = Buffer.from([0x00])
+export const EMPTY_BLOCK: Buffer = Buffer.from([0x00])
 /** The largest window there is (RFC 1951 §2). */
 const MAX_WINDOW_BYTES = 32_768
 /** zlib's own limit for a limit. */
@@ -105,8 +105,31 @@ export class MessageDeflate {
    * for messages.
    */
   compressFragment(payload: Uint8Array, isFirst: boolean, isLast: boolean): Buffer {
+    const window = this.#startFragment(isFirst)
+    const bytes = deflateRawSync(payload, deflateOptions(payload, this.profile, window.dictionary))
+    return this.#endFragment(payload, bytes, isLast)
+  }
+
+  /** As `compressFragment`, in the thread pool. Neither the payload nor any other message may come by before `done`. */
+  compressFragmentLater(
+    payload: Uint8Array,
+    isFirst: boolean,
+    isLast: boolean,
+    done: (error: Error | null, bytes: Buffer) => void,
+  ): void {
+    const window = this.#startFragment(isFirst)
+    deflateRaw(payload, deflateOptions(payload, this.profile, window.dictionary), (error, bytes) => {
+      if (error !== null) done(error, EMPTY)
+      else done(null, this.#endFragment(payload, bytes, isLast))
+    })
+  }
+
+  #startFragment(isFirst: boolean): DeflateWindow {
     if (isFirst) this.#fragments = this.#sent ?? new DeflateWindow(1 << SENT_WINDOW_BITS)
-    const bytes = deflateRawSync(payload, deflateOptions(payload, this.profile, this.#fragments!.dictionary))
+    return this.#fragments!
+  }
+
+  #endFragment(payload: Uint8Array, bytes: Buffer, isLast: boolean): Buffer {
     this.#fragments!.append(payload)
     if (!isLast) return bytes
     this.#fragments = undefined
@@ -136,6 +159,11 @@ export class MessageDeflate {
       if (error === undefined) this.#received?.append(inflated)
       done(error, inflated)
     })
+  }
+
+  /** What the next message that we receive may refer to, and where what comes out of it is to be added. */
+  get receivedWindow(): DeflateWindow {
+    return this.#received ?? new DeflateWindow(MAX_WINDOW_BYTES)
   }
 
   #judge(payload: Uint8Array, compressed: Buffer): Buffer | undefined {
@@ -297,7 +325,7 @@ class Inflation {
 }
 
 /** zlib's errors in our words; anything else as it is. */
-function inflateError(error: unknown, maxBytes: number): unknown {
+export function inflateError(error: unknown, maxBytes: number): unknown {
   if (isTooLong(error)) return tooLong(maxBytes)
   return String((error as { code?: unknown } | null)?.code).startsWith('Z_') ? notDeflate(error) : error
 }
@@ -307,7 +335,7 @@ function isTooLong(error: unknown): boolean {
   return code === 'ERR_BUFFER_TOO_LARGE' || code === 'ERR_MESSAGE_TOO_BIG'
 }
 
-function tooLong(maxBytes: number): ProtocolError {
+export function tooLong(maxBytes: number): ProtocolError {
   return new ProtocolError(
     'ERR_MESSAGE_TOO_BIG',
     CloseCode.MESSAGE_TOO_BIG,
@@ -315,7 +343,7 @@ function tooLong(maxBytes: number): ProtocolError {
   )
 }
 
-function notDeflate(cause?: unknown): ProtocolError {
+export function notDeflate(cause?: unknown): ProtocolError {
   return new ProtocolError(
     'ERR_COMPRESSED_DATA',
     CloseCode.INVALID_PAYLOAD,
@@ -327,7 +355,7 @@ function notDeflate(cause?: unknown): ProtocolError {
 // ── windows ───
 
 /** The latest bytes of one direction of a connection, for the messages that may refer to them (§7.1.1). */
-class DeflateWindow {
+export class DeflateWindow {
   readonly #size: number
   #bytes: Buffer = EMPTY
   #end = 0

@@ -4,8 +4,10 @@ import { CloseCode, Opcode } from './constants.ts'
 import { type DeflateProfile, MessageDeflate } from './deflate.ts'
 import { ProtocolError } from './errors.ts'
 import { FrameDecoder, type FrameDecoderOptions, type Piece } from './framing.ts'
+import { MessageInflation } from './inflation.ts'
+import { keepBytes, MessagePassage, type PieceHandler } from './pieces.ts'
 import type { PreparedMessage } from './prepared.ts'
-import { MessageSender, type SenderHost, type SenderOptions } from './sender.ts'
+import { type FragmentWriter, MessageSender, type SenderHost, type SenderOptions } from './sender.ts'
 import { advanceUtf8, UTF8_INVALID, UTF8_START } from './utf8.ts'
 
 /** Where one peer of one connection stands (RFC 6455 §7.1). */
@@ -60,6 +62,8 @@ export interface Conversation {
 export interface ProtocolHost extends SenderHost {
   /** Set where the host answers for itself; else the protocol does. */
   readonly conversation?: Conversation | undefined
+  /** Set where the host takes messages piece by piece, and no `onMessage` follows. */
+  readonly pieces?: PieceHandler | undefined
   /** A whole message: a text as string (or bytes, by `rawText`), or binary. */
   onMessage(data: string | Buffer, isBinary: boolean, fragmentEnds: readonly number[] | undefined): void
   /** A message is being inflated elsewhere: `hold` until `onInflated`. */
@@ -137,7 +141,7 @@ export class WebSocketProtocol {
   /** Reads and sends nothing any more: TCP has ended or is being cut, for a reason that only we know. */
   abandon(reason = ''): void {
     if (this.state === 'open' || this.state === 'close-sent') this.state = 'draining'
-    this.#assembly = undefined
+    this.#dropAssembly()
     this.#sender.cancel()
     this.#closeEvent ??= { code: CloseCode.ABNORMAL, reason, wasClean: false }
   }
@@ -145,7 +149,7 @@ export class WebSocketProtocol {
   /** TCP has ended, politely or not; returns how the connection closed (§7.1.5). */
   receiveEnd(): CloseEvent {
     this.state = 'closed'
-    this.#assembly = undefined
+    this.#dropAssembly()
     this.#sender.cancel()
     return this.#closeEvent ?? { code: CloseCode.ABNORMAL, reason: '', wasClean: false }
   }
@@ -176,7 +180,7 @@ export class WebSocketProtocol {
     const { conversation } = this.#host
     if (conversation !== undefined) {
       this.state = 'draining'
-      this.#assembly = undefined
+      this.#dropAssembly()
       conversation.onFailed(error)
     } else if (error instanceof ProtocolError) {
       this.#host.onViolation(error)
@@ -185,6 +189,10 @@ export class WebSocketProtocol {
   }
 
   #readData(piece: Piece): void {
+    if (this.#host.pieces !== undefined) {
+      this.#readPiece(piece, this.#host.pieces)
+      return
+    }
     if (
       piece.starts &&
       piece.ends &&
@@ -246,7 +254,8 @@ export class WebSocketProtocol {
           { value: piece.opcode },
         )
       }
-      assembly = this.#assembly = new MessageAssembly(piece.opcode, piece.rsv1)
+      const Message = this.#host.pieces === undefined ? MessageAssembly : MessagePassage
+      assembly = this.#assembly = new Message(piece.opcode, piece.rsv1)
     }
     const { maxMessageBytes, maxFragments } = this.#options
     const maxBytes = assembly.compressed ? maxCompressedBytes(maxMessageBytes) : maxMessageBytes
@@ -289,6 +298,99 @@ export class WebSocketProtocol {
       }
       this.#host.onInflated()
     })
+  }
+
+  // ── in, piece by piece ────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** A piece of a message that is handed on as it comes. */
+  #readPiece(piece: Piece, pieces: PieceHandler): void {
+    const message = (piece.starts ? this.#startFrame(piece) : this.#assembly) as MessagePassage
+    const isFirst = piece.starts && message.fragments === 1
+    if (isFirst) pieces.onStart(message.opcode === Opcode.BINARY)
+    // A handler may have ended it all.
+    if (this.#assembly !== message) return
+    const { bytes, start, end } = piece
+    message.pass(end - start)
+    const isLast = piece.ends && piece.fin
+    if (!message.compressed) {
+      this.#passOn(message, pieces, piece)
+      if (isLast) this.#endPassage(message, pieces)
+      return
+    }
+    if (isFirst && isLast && this.#passInflated(message, pieces, bytes.subarray(start, end))) return
+    const inflation = (message.inflation ??= this.#newInflation(message, pieces))
+    inflation.write(keepBytes(bytes, start, end), isLast)
+    if ((!isLast && !inflation.full) || message.isAwaited || this.#assembly !== message) return
+    message.isAwaited = true
+    this.#host.onInflating()
+  }
+
+  /** A compressed message that is there as a whole, and short; false when it is not short. */
+  #passInflated(message: MessagePassage, pieces: PieceHandler, payload: Buffer): boolean {
+    const bytes = this.#deflate!.inflate(payload, this.#options.maxMessageBytes)
+    if (bytes === undefined) return false
+    this.#passOn(message, pieces, { bytes, start: 0, end: bytes.length, ascii: false })
+    this.#endPassage(message, pieces)
+    return true
+  }
+
+  #passOn(message: MessagePassage, pieces: PieceHandler, piece: Pick<Piece, 'bytes' | 'start' | 'end' | 'ascii'>): void {
+    if (message.opcode === Opcode.TEXT) {
+      const text = message.readText(piece.bytes, piece.start, piece.end, piece.ascii)
+      if (text === undefined) throw invalidText()
+      if (text !== '') pieces.onPiece(text)
+    } else if (piece.end > piece.start) pieces.onPiece(keepBytes(piece.bytes, piece.start, piece.end))
+  }
+
+  #endPassage(message: MessagePassage, pieces: PieceHandler): void {
+    if (this.#assembly !== message) return
+    if (message.utf8 !== UTF8_START) throw invalidText()
+    this.#assembly = undefined
+    pieces.onEnd()
+  }
+
+  #newInflation(message: MessagePassage, pieces: PieceHandler): MessageInflation {
+    const inflation = new MessageInflation(this.#deflate!.receivedWindow, this.#options.maxMessageBytes, {
+      onOutput: (bytes) => {
+        this.#guard(() => this.#passOn(message, pieces, { bytes, start: 0, end: bytes.length, ascii: false }))
+        if (pieces.full) inflation.pause()
+      },
+      onThrough: () => this.#goOn(message),
+      onFinished: () => {
+        this.#guard(() => this.#endPassage(message, pieces))
+        this.#goOn(message)
+      },
+      onError: (error) => this.#failed(error),
+    })
+    return inflation
+  }
+
+  #guard(action: () => void): void {
+    try {
+      action()
+    } catch (error) {
+      this.#failed(error)
+    }
+  }
+
+  /** What has waited for the inflation of this message may come. */
+  #goOn(message: MessagePassage): void {
+    if (!message.isAwaited) return
+    message.isAwaited = false
+    this.#host.onInflated()
+  }
+
+  /** The handler of pieces takes more again. */
+  resumePieces(): void {
+    if (this.#assembly instanceof MessagePassage) this.#assembly.inflation?.resume()
+  }
+
+  #dropAssembly(): void {
+    const assembly = this.#assembly
+    this.#assembly = undefined
+    if (!(assembly instanceof MessagePassage)) return
+    assembly.inflation?.close()
+    this.#goOn(assembly)
   }
 
   #readControl(piece: Piece): void {
@@ -345,9 +447,14 @@ export class WebSocketProtocol {
     return this.#deflate !== undefined
   }
 
-  /** Bytes of messages that wait for one before them, which is still being compressed. */
+  /** Bytes of messages that wait for one before them: it is still being compressed, or sent in fragments. */
   get queuedBytes(): number {
     return this.#sender.queuedBytes
+  }
+
+  /** Something is not on its way to the socket yet, or a message is being sent in fragments. */
+  get isWaiting(): boolean {
+    return this.#sender.isWaiting
   }
 
   /** Sends a text message; the state must be `open`. `compress` undefined leaves it to the threshold. */
@@ -363,6 +470,19 @@ export class WebSocketProtocol {
   /** Sends a message that was prepared for several connections; the state must be `open`. */
   sendPrepared(message: PreparedMessage): void {
     this.#sender.sendPrepared(message)
+  }
+
+  /**
+   * Sends a message in fragments (§5.4) that are given one by one, from `begin` on; the state must be `open`. What is
+   * sent later waits behind its last fragment. `cancelled` when the connection ends before that.
+   */
+  sendInFragments(
+    opcode: Opcode,
+    compress: boolean,
+    begin: (fragments: FragmentWriter) => void,
+    cancelled: () => void,
+  ): void {
+    this.#sender.sendInFragments(opcode, compress, begin, cancelled)
   }
 
   /** Sends a Ping (§5.5.2) with up to 125 bytes; the state must be `open`. It overtakes messages that wait. */
@@ -402,11 +522,11 @@ export class WebSocketProtocol {
   fail(code: number, reason: string): void {
     if (this.state === 'draining' || this.state === 'closed') return
     // Nothing follows a failure but the Close frame, which may wait with what is given up.
-    const isCloseOut = this.state === 'close-sent' && this.#sender.queuedBytes === 0
+    const isCloseOut = this.state === 'close-sent' && !this.#sender.isWaiting
     this.#sender.cancel()
     if (!isCloseOut) this.#sendClose(formatClose(code, reason))
     this.state = 'draining'
-    this.#assembly = undefined
+    this.#dropAssembly()
     this.#closeEvent = { code, reason, wasClean: false }
     this.#host.onEnd()
   }

@@ -40,6 +40,14 @@ export interface SenderOptions {
   readonly defer?: ((work: () => void) => void) | undefined
 }
 
+/** A message that is sent in fragments has its turn. */
+export interface FragmentWriter {
+  /** Sends a fragment, and calls back when it is on its way to the socket, or cannot be sent. One at a time. */
+  write(payload: Uint8Array, isLast: boolean, written: (error?: unknown) => void): void
+  /** Gives the turn up; no fragment may have been sent. */
+  leave(): void
+}
+
 /** Longest text, in UTF-16 units, that is encoded in the sink's area; longer ones get memory of their own. */
 const ENCODED_IN_PLACE = 1_048_576
 /** Longer payloads of binary messages are not copied when they need no mask. */
@@ -59,6 +67,11 @@ export class MessageSender {
     this.#options = options
     this.#host = host
     this.#deflate = deflate
+  }
+
+  /** Something waits for what is before it, or has its turn and is not through. */
+  get isWaiting(): boolean {
+    return this.#outbox !== undefined
   }
 
   /** Bytes of messages that wait for one before them. */
@@ -124,6 +137,48 @@ export class MessageSender {
       const first = firstByte(isFirst ? opcode : Opcode.CONTINUATION, isLast, compresses && isFirst)
       this.#writeFrame(first, bytes, masked)
     })
+  }
+
+  /**
+   * A message in fragments that are given one by one from `begin` on; it is in nobody's way before its turn, and in
+   * everybody's until its last fragment. `cancelled` when it is given up before that.
+   */
+  sendInFragments(
+    opcode: Opcode,
+    compress: boolean,
+    begin: (fragments: FragmentWriter) => void,
+    cancelled: () => void,
+  ): void {
+    const deflate = compress ? this.#deflate : undefined
+    let isCompressed: boolean | undefined
+    this.#queue(
+      0,
+      (done, isCurrent) => {
+        begin({
+          write: (payload, isLast, written) => {
+            const isFirst = isCompressed === undefined
+            // A message without content would not become shorter.
+            isCompressed ??= deflate !== undefined && !(isLast && payload.length === 0)
+            const first = firstByte(isFirst ? opcode : Opcode.CONTINUATION, isLast, isCompressed && isFirst)
+            const send = (bytes: Uint8Array): void => {
+              if (isLast) done(() => this.#writeFrame(first, bytes))
+              else if (isCurrent()) this.#writeFrame(first, bytes)
+              written()
+            }
+            if (!isCompressed) send(payload)
+            else if (isCompressedAtOnce(payload)) send(deflate!.compressFragment(payload, isFirst, isLast))
+            else {
+              deflate!.compressFragmentLater(payload, isFirst, isLast, (error, bytes) => {
+                if (error === null) send(bytes)
+                else written(error)
+              })
+            }
+          },
+          leave: () => done(() => {}),
+        })
+      },
+      cancelled,
+    )
   }
 
   /** A message is being sent in fragments: no other may begin. */
@@ -213,16 +268,21 @@ export class MessageSender {
   }
 
   /** Begins `work` when everything before it is out; its result is sent unless the rest was given up meanwhile. */
-  #queue(bytes: number, work: (done: (action: () => void) => void) => void, cancel?: () => void): void {
+  #queue(
+    bytes: number,
+    work: (done: (action: () => void) => void, isCurrent: () => boolean) => void,
+    cancel?: () => void,
+  ): void {
     const outbox = (this.#outbox ??= new Outbox(() => this.#emptied()))
     outbox.push({
       bytes,
       run: (done) => {
+        const isCurrent = (): boolean => this.#outbox === outbox
         work((action) => {
-          if (this.#outbox !== outbox) return
+          if (!isCurrent()) return
           action()
           done()
-        })
+        }, isCurrent)
       },
       ...(cancel === undefined ? {} : { cancel }),
     })

@@ -222,7 +222,7 @@ it('the client for pages is one file that needs no other', () => {
 describe('the files', () => {
   it('are not longer than a reader can take, or have a reason', () => {
     const long = sources.filter(({ lineCount }) => lineCount > MAX_LINES).map(({ path }) => path)
-    expect(long).toEqual(Object.keys(LONG_FILES))
+    expect(long.sort()).toEqual(Object.keys(LONG_FILES).sort())
   })
 
   it('have no names that say nothing', () => {

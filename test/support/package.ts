@@ -11,7 +11,7 @@ import { ROOT } from './program.ts'
 
 const WINDOWS = process.platform === 'win32'
 /** Not part of what is built. */
-const LEFT_OUT = new Set(['node_modules', 'dist', 'coverage', '.git', 'bench', 'package-lock.json'])
+const LEFT_OUT = new Set(['node_modules', 'dist', 'coverage', '.git', 'bench', 'examples', 'package-lock.json'])
 
 const execute = promisify(execFile)
 

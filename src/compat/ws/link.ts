@@ -4,7 +4,13 @@ import { Opcode } from '../../constants.ts'
 import type { DeflateProfile } from '../../deflate.ts'
 import type { ProtocolError } from '../../errors.ts'
 import { Output, type OutputHost } from '../../output.ts'
-import { type Conversation, maxCompressedBytes, type ProtocolHost, WebSocketProtocol } from '../../protocol.ts'
+import {
+  type Conversation,
+  maxCompressedBytes,
+  type ProtocolHost,
+  type ProtocolOptions,
+  WebSocketProtocol,
+} from '../../protocol.ts'
 import { findRepeated } from '../../repeats.ts'
 import { adopt, type SocketPeer } from '../../socket-peer.ts'
 import { tooManyChunks } from './errors.ts'
@@ -22,19 +28,29 @@ export interface LinkSettings {
   readonly deflate: DeflateProfile | undefined
 }
 
+// What a link tells its WebSocket: by symbols, so that programs see nothing of it, and by methods, so that a connection
+// needs no closures.
+export const kMessage: unique symbol = Symbol('message')
+export const kPing: unique symbol = Symbol('ping')
+export const kPong: unique symbol = Symbol('pong')
+export const kCloseFrame: unique symbol = Symbol('closeFrame')
+export const kFailed: unique symbol = Symbol('failed')
+export const kEnded: unique symbol = Symbol('ended')
+export const kClosed: unique symbol = Symbol('closed')
+
 /** Who is told what happens on a link. */
 export interface LinkUser {
-  message(data: string | Buffer, isBinary: boolean, fragmentEnds: readonly number[] | undefined): void
-  ping(payload: Buffer): void
-  pong(payload: Buffer): void
+  [kMessage](data: string | Buffer, isBinary: boolean, fragmentEnds: readonly number[] | undefined): void
+  [kPing](payload: Buffer): void
+  [kPong](payload: Buffer): void
   /** The peer's Close frame. */
-  closeFrame(code: number, reason: Buffer): void
+  [kCloseFrame](code: number, reason: Buffer): void
   /** Reading has failed, by the peer's fault mostly. */
-  failed(error: unknown): void
+  [kFailed](error: unknown): void
   /** The peer has ended TCP. */
-  ended(): void
+  [kEnded](): void
   /** The socket is gone, and everything that it has brought is delivered. */
-  closed(): void
+  [kClosed](): void
 }
 
 export type SendCallback = (error?: Error | null) => void
@@ -88,27 +104,8 @@ export class Link implements ProtocolHost, OutputHost, Conversation, SocketPeer 
     this.#user = user
     this.#settings = settings
     this.#sharesFrames = settings.isServer && settings.deflate === undefined
-    const maxMessageBytes = limit(settings.maxPayload)
     this.output = new Output(socket, this)
-    this.protocol = new WebSocketProtocol(
-      {
-        role: settings.isServer ? 'server' : 'client',
-        maxMessageBytes,
-        maxFrameBytes: settings.deflate === undefined ? maxMessageBytes : maxCompressedBytes(maxMessageBytes),
-        maxFragments: limit(settings.maxFragments),
-        maxPendingPongs: Number.POSITIVE_INFINITY,
-        allowRsv1: settings.deflate !== undefined,
-        allowLongLengths: true,
-        deflate: settings.deflate,
-        rawText: !settings.textAsString,
-        skipUtf8Check: settings.skipUTF8Validation,
-        keepFragments: true,
-        nextMaskingKey: settings.generateMask && maskingKeys(settings.generateMask),
-        // As with ws, what is sent in one go is not compressed before that is over.
-        defer,
-      },
-      this,
-    )
+    this.protocol = new WebSocketProtocol(protocolOptions(settings), this)
   }
 
   get conversation(): Conversation {
@@ -195,7 +192,7 @@ export class Link implements ProtocolHost, OutputHost, Conversation, SocketPeer 
   }
 
   socketEnded(): void {
-    callUser(() => this.#user.ended())
+    callUser(() => this.#user[kEnded]())
   }
 
   socketClosed(): void {
@@ -209,7 +206,7 @@ export class Link implements ProtocolHost, OutputHost, Conversation, SocketPeer 
     this.protocol.receiveEnd()
     this.#failCallbacks()
     this.output.close(destroyedError)
-    callUser(() => this.#user.closed())
+    callUser(() => this.#user[kClosed]())
   }
 
   #flow(): void {
@@ -264,29 +261,29 @@ export class Link implements ProtocolHost, OutputHost, Conversation, SocketPeer 
   // ── for the protocol ──────────────────────────────────────────────────────────────────────────────────────────────
 
   onMessage(data: string | Buffer, isBinary: boolean, fragmentEnds: readonly number[] | undefined): void {
-    this.#tell(() => this.#user.message(data, isBinary, fragmentEnds))
+    this.#tell(() => this.#user[kMessage](data, isBinary, fragmentEnds))
   }
 
   onPing(payload: Buffer): void {
     // Not a view: a few bytes would hold on to the whole chunk.
     const copy = Buffer.from(payload)
-    this.#tell(() => this.#user.ping(copy))
+    this.#tell(() => this.#user[kPing](copy))
   }
 
   onPong(payload: Buffer): void {
     const copy = Buffer.from(payload)
-    this.#tell(() => this.#user.pong(copy))
+    this.#tell(() => this.#user[kPong](copy))
   }
 
   onClose(code: number, reason: Buffer): void {
     this.#finish()
     const copy = Buffer.from(reason)
-    callUser(() => this.#user.closeFrame(code, copy))
+    callUser(() => this.#user[kCloseFrame](code, copy))
   }
 
   onFailed(error: unknown): void {
     this.#finish()
-    callUser(() => this.#user.failed(error))
+    callUser(() => this.#user[kFailed](error))
   }
 
   onInflating(): void {
@@ -338,6 +335,38 @@ export class Link implements ProtocolHost, OutputHost, Conversation, SocketPeer 
     const callbacks = this.#callbacks
     this.#callbacks = []
     for (const callback of callbacks) process.nextTick(callback)
+  }
+}
+
+/** What was made last; connections of one server mostly want the same. */
+let latest: { readonly settings: LinkSettings; readonly options: ProtocolOptions } | undefined
+
+function protocolOptions(settings: LinkSettings): ProtocolOptions {
+  const names = Object.keys(settings) as (keyof LinkSettings)[]
+  const known = latest
+  if (known === undefined || names.some((name) => known.settings[name] !== settings[name])) {
+    latest = { settings, options: newProtocolOptions(settings) }
+  }
+  return latest!.options
+}
+
+function newProtocolOptions(settings: LinkSettings): ProtocolOptions {
+  const maxMessageBytes = limit(settings.maxPayload)
+  return {
+    role: settings.isServer ? 'server' : 'client',
+    maxMessageBytes,
+    maxFrameBytes: settings.deflate === undefined ? maxMessageBytes : maxCompressedBytes(maxMessageBytes),
+    maxFragments: limit(settings.maxFragments),
+    maxPendingPongs: Number.POSITIVE_INFINITY,
+    allowRsv1: settings.deflate !== undefined,
+    allowLongLengths: true,
+    deflate: settings.deflate,
+    rawText: !settings.textAsString,
+    skipUtf8Check: settings.skipUTF8Validation,
+    keepFragments: true,
+    nextMaskingKey: settings.generateMask && maskingKeys(settings.generateMask),
+    // As with ws, what is sent in one go is not compressed before that is over.
+    defer,
   }
 }
 

@@ -14,7 +14,19 @@ import {
   removeHandler,
   setAttributeHandler,
 } from './event-target.ts'
-import { closePayload, Link, type LinkSettings, type LinkUser, type SendCallback } from './link.ts'
+import {
+  closePayload,
+  kClosed,
+  kCloseFrame,
+  kEnded,
+  kFailed,
+  kMessage,
+  kPing,
+  kPong,
+  Link,
+  type LinkSettings,
+  type SendCallback,
+} from './link.ts'
 import {
   type BinaryType,
   type BufferLike,
@@ -300,7 +312,7 @@ export class WebSocket extends EventEmitter {
     const tcp = socket as { setTimeout?(timeout: number): void; setNoDelay?(): void }
     tcp.setTimeout?.(0)
     tcp.setNoDelay?.()
-    this.#link = new Link(socket, this.#user(), settings)
+    this.#link = new Link(socket, this, settings)
     this.#link.start(head)
     this._readyState = OPEN
     this.emit('open')
@@ -310,33 +322,32 @@ export class WebSocket extends EventEmitter {
     return (this.constructor as typeof WebSocket).textAsString
   }
 
-  #user(): LinkUser {
-    return {
-      message: (data, isBinary, ends) => this.#receive(data, isBinary, ends),
-      ping: (payload) => this.#receivePing(payload),
-      pong: (payload) => {
-        this.emit('pong', payload)
-      },
-      closeFrame: (code, reason) => this.#receiveClose(code, reason),
-      failed: (error) => this.#fail(error),
-      ended: () => {
-        this._readyState = CLOSING
-        this.#link?.output.end()
-      },
-      closed: () => {
-        this._readyState = CLOSING
-        if (this._closeTimer !== null) clearTimeout(this._closeTimer)
-        this.#emitClose()
-      },
-    }
-  }
-
-  #receive(data: string | Buffer, isBinary: boolean, ends: readonly number[] | undefined): void {
+  /** @internal */
+  [kMessage](data: string | Buffer, isBinary: boolean, ends: readonly number[] | undefined): void {
     const message = isBinary ? asBinaryType(data as Buffer, this.#binaryType, ends) : data
     this.emit('message', message, isBinary)
   }
 
-  #receivePing(payload: Buffer): void {
+  /** @internal */
+  [kPong](payload: Buffer): void {
+    this.emit('pong', payload)
+  }
+
+  /** @internal */
+  [kEnded](): void {
+    this._readyState = CLOSING
+    this.#link?.output.end()
+  }
+
+  /** @internal */
+  [kClosed](): void {
+    this._readyState = CLOSING
+    if (this._closeTimer !== null) clearTimeout(this._closeTimer)
+    this.#emitClose()
+  }
+
+  /** @internal */
+  [kPing](payload: Buffer): void {
     const { autoPong = true, maxPendingAutoPongs = CONNECTION_DEFAULTS.maxPendingAutoPongs } = this.#options
     if (autoPong && this._readyState === OPEN) {
       if (this.#link!.notePong(maxPendingAutoPongs)) this.pong(payload, !this._isServer, noop)
@@ -345,7 +356,8 @@ export class WebSocket extends EventEmitter {
     this.emit('ping', payload)
   }
 
-  #receiveClose(code: number, reason: Buffer): void {
+  /** @internal */
+  [kCloseFrame](code: number, reason: Buffer): void {
     this.#closeFrameReceived = true
     this.#closeCode = code
     this.#closeReason = reason
@@ -353,7 +365,8 @@ export class WebSocket extends EventEmitter {
     else this.close(code, reason)
   }
 
-  #fail(thrown: unknown): void {
+  /** @internal */
+  [kFailed](thrown: unknown): void {
     const { error, closeCode } = translateError(thrown)
     this.#failed = true
     this.close(closeCode)
