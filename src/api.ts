@@ -12,7 +12,10 @@ import { WebSocketServer, type WebSocketServerOptions } from './server.ts'
 
 /** Arguments of `startServer`: the two that are required, and any option of `WebSocketServer` but its message handlers. */
 export interface StartServerArguments
-  extends Omit<WebSocketServerOptions, 'port' | 'possiblePorts' | 'token' | 'open' | 'message' | 'close'> {
+  extends Omit<
+    WebSocketServerOptions,
+    'port' | 'possiblePorts' | 'token' | 'open' | 'message' | 'messageStream' | 'close'
+  > {
   /** The server starts on the first of these that is available. */
   readonly possiblePorts: readonly number[]
   /** The secret that a client must present, for instance as `?token=`. */

@@ -1,5 +1,7 @@
-import { Opcode } from './constants.ts'
-import { UTF8_START } from './utf8.ts'
+import { CloseCode, Opcode } from './constants.ts'
+import { ProtocolError } from './errors.ts'
+import { invalidText } from './text.ts'
+import { advanceUtf8, UTF8_INVALID, UTF8_START } from './utf8.ts'
 
 /** A piece is kept as a view when it is at least this much of the memory that it would hold on to. */
 const KEPT_SHARE = 0.5
@@ -51,6 +53,29 @@ export class MessageAssembly {
     this.compressed = compressed
   }
 
+  /** As `startFrame`, if that is within the limits; `maxBytes` is the one on what comes in. @throws ProtocolError */
+  admitFrame(
+    payloadLength: number,
+    maxBytes: number,
+    { maxMessageBytes, maxFragments }: { readonly maxMessageBytes: number; readonly maxFragments: number },
+  ): void {
+    if (this.length + payloadLength > maxBytes) {
+      throw new ProtocolError(
+        'ERR_MESSAGE_TOO_BIG',
+        CloseCode.MESSAGE_TOO_BIG,
+        `a message may have ${maxMessageBytes} bytes at most`,
+      )
+    }
+    this.startFrame(payloadLength)
+    if (this.fragments > maxFragments) {
+      throw new ProtocolError(
+        'ERR_TOO_MANY_FRAGMENTS',
+        CloseCode.POLICY_VIOLATION,
+        `a message may have ${maxFragments} fragments at most`,
+      )
+    }
+  }
+
   /** A frame with this many bytes of payload begins. */
   startFrame(payloadLength: number): void {
     this.fragments++
@@ -66,6 +91,14 @@ export class MessageAssembly {
   endFrame(): void {
     this.frameEnds ??= []
     this.frameEnds.push(this.length)
+  }
+
+  /** §8.1: a piece of a text fails at its first byte that cannot be. */
+  checkText(bytes: Buffer, start: number, end: number, ascii: boolean): void {
+    if (ascii && this.utf8 === UTF8_START) return
+    this.ascii = false
+    this.utf8 = advanceUtf8(this.utf8, bytes, start, end)
+    if (this.utf8 === UTF8_INVALID) throw invalidText()
   }
 
   /** Adds `bytes[start..end)`; the memory belongs to the message from now on. */

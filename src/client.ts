@@ -66,7 +66,7 @@ export const CONNECT_OPTION_NAMES: readonly string[] = [
   ...Object.keys(HEAD_DEFAULTS),
   ...['subprotocols', 'headers', 'origin', 'tls', 'socket', 'createConnection', 'maxRedirects', 'signal'],
   'compression',
-  ...['message', 'drain', 'close', 'error'],
+  ...['message', 'messageStream', 'drain', 'close', 'error'],
 ]
 
 /** Bytes of a refusal's text that are kept for the error message. */
@@ -386,7 +386,7 @@ function openConnection(
   options: ConnectOptions,
 ): WebSocketConnection<undefined> {
   const { settings, sweepMs } = resolveTiming('client', options)
-  const { message, error } = options
+  const { message, messageStream, error } = options
   const sweep = setInterval(() => connection.tick(), sweepMs).unref()
   const owner: ConnectionOwner<undefined> = {
     settings,
@@ -405,7 +405,7 @@ function openConnection(
     subprotocol,
     remoteAddress: normalizeAddress((socket as Partial<Socket>).remoteAddress ?? ''),
   })
-  if (message === undefined) connection.queueMessages()
+  if (message === undefined && messageStream === undefined) connection.queueMessages()
   // Behind whoever awaits the connection: a message handler may want to know it already.
   setImmediate(() => {
     connection.start(rest)

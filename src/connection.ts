@@ -1,17 +1,26 @@
 import type { Duplex } from 'node:stream'
 import { batch } from './batch.ts'
 import { CloseCode } from './constants.ts'
+import { type Data, toBytes } from './data.ts'
 import { type ProtocolError, UsageError, WebSocketError } from './errors.ts'
 import { callHandler, isPromise } from './handlers.ts'
 import { Inbox, type Message } from './inbox.ts'
+import {
+  closedError,
+  type IncomingMessage,
+  type IntakeHost,
+  MessageIntake,
+  type MessageStream,
+  type SendStreamOptions,
+  writeMessage,
+} from './message-streams.ts'
 import { Output, UNFLUSHED_BYTES } from './output.ts'
 import { PingLedger } from './pings.ts'
 import type { PreparedMessage } from './prepared.ts'
 import { type CloseEvent, type ProtocolOptions, type ProtocolState, WebSocketProtocol } from './protocol.ts'
 import { adopt } from './socket-peer.ts'
 
-/** What can be sent. Text goes out as a text message, bytes as a binary one. */
-export type Data = string | Uint8Array | ArrayBuffer
+export { type Data, toBytes } from './data.ts'
 
 /** How a message is sent. */
 export interface SendOptions {
@@ -46,6 +55,12 @@ export interface ConnectionHandlers<UserData> {
    * of this client waits for it.
    */
   message?(client: WebSocketConnection<UserData>, data: Message): void | Promise<void>
+  /**
+   * Instead of `message`: a message has begun, and is read piece by piece, so that it may have any length. It has to be
+   * read or cancelled, or the peer is held back. When it returns a promise, the next message of this client waits for it.
+   * Without `maxMessageBytes` and `maxFragments` there is no limit of their kind.
+   */
+  messageStream?(client: WebSocketConnection<UserData>, message: MessageStream): void | Promise<void>
   /** What waited for a slow client has left; `bufferedBytes` is 0 again. */
   drain?(client: WebSocketConnection<UserData>): void
   /** The connection has ended; called once, behind its last message. */
@@ -83,7 +98,7 @@ export interface ConnectionInit<UserData> {
 }
 
 /** Why a peer is not read for a while; any of them is enough. */
-const Hold = { USER: 1, INBOX: 2, OUTPUT: 4, INFLATE: 8 } as const
+const Hold = { USER: 1, INBOX: 2, OUTPUT: 4, INFLATE: 8, READER: 16 } as const
 
 /** A peer that leaves this much of its answers unread is not read either. */
 const UNREAD_BYTES = 1_048_576
@@ -94,7 +109,7 @@ const BACKLOG_PATIENCE = 4
  * One WebSocket connection: a client of a server, or what `connect` gives. It joins the protocol to a socket, and adds
  * what needs one: time, backpressure in both directions, delivery in order.
  */
-export class WebSocketConnection<UserData = unknown> {
+export class WebSocketConnection<UserData = unknown> implements IntakeHost {
   /** Unique among the connections of this process and, being random, of others. */
   readonly id: string
   /** Yours: what `authorize` has given, or whatever you set. */
@@ -107,13 +122,15 @@ export class WebSocketConnection<UserData = unknown> {
   readonly remoteAddress: string
   /** Round-trip time of the last ping that was answered, in milliseconds; undefined before the first. */
   latencyMs: number | undefined = undefined
+  /** @internal Set where messages are handed on piece by piece. */
+  readonly pieceHandler: MessageIntake | undefined
 
   readonly #socket: Duplex
   readonly #output: Output
   readonly #owner: ConnectionOwner<UserData>
   readonly #protocol: WebSocketProtocol
   /** Set while messages cannot be handed on at once. */
-  #inbox: Inbox | undefined = undefined
+  #inbox: Inbox<Message | IncomingMessage> | undefined = undefined
   #pings: PingLedger | undefined = undefined
   /** Bits of `Hold`. */
   #holds = 0
@@ -130,6 +147,7 @@ export class WebSocketConnection<UserData = unknown> {
     this.#socket = init.socket
     this.#output = new Output(init.socket, this)
     this.#owner = init.owner
+    this.pieceHandler = init.owner.handlers.messageStream === undefined ? undefined : new MessageIntake(this)
     this.#protocol = new WebSocketProtocol(init.protocol ?? init.owner.settings, this)
   }
 
@@ -211,12 +229,28 @@ export class WebSocketConnection<UserData = unknown> {
   }
 
   /**
+   * Sends one message piece by piece: each chunk that is written goes out as a fragment (RFC 6455 §5.4), to close it ends
+   * the message. A write takes as long as the peer makes it wait; its bytes must not change before. Text takes strings,
+   * or bytes that are valid UTF-8; binary takes bytes. Whatever is sent from now on waits behind this message, and counts
+   * in `bufferedBytes`.
+   *
+   * A message that has begun cannot be taken back: to abort it, or a chunk that cannot be sent (`UsageError`
+   * `ERR_DATA_TYPE`), fails the connection with 1011. The stream fails with `WebSocketError` `ERR_CONNECTION_CLOSED` when
+   * the connection is not open, or ends before.
+   *
+   * @throws UsageError `ERR_OPTION` when the type is neither `text` nor `binary`.
+   */
+  sendStream(options: SendStreamOptions): WritableStream<Data> {
+    return writeMessage(this.#protocol, this.#output, options)
+  }
+
+  /**
    * Resolves when everything accepted so far is in the kernel's hands.
    *
    * @throws WebSocketError `ERR_CONNECTION_CLOSED` when the connection ends before.
    */
   async flushed(): Promise<void> {
-    if (this.#protocol.queuedBytes > 0) await this.#sent()
+    if (this.#protocol.sender.isWaiting) await this.#sent()
     this.#output.flush()
     if (this.#output.congested) return this.#output.wait()
     if (!this.#socket.writable) throw closedError()
@@ -284,7 +318,7 @@ export class WebSocketConnection<UserData = unknown> {
    * ends when the connection closes, with a `WebSocketError` `ERR_CONNECTION_CLOSED` if it did not close cleanly.
    */
   [Symbol.asyncIterator](): AsyncIterableIterator<Message, undefined> {
-    if (this.#owner.handlers.message !== undefined) {
+    if (this.#owner.handlers.message !== undefined || this.pieceHandler !== undefined) {
       throw new UsageError('ERR_ITERATION', 'messages go to the message handler; leave it out to iterate over them')
     }
     const inbox = this.queueMessages()
@@ -350,7 +384,8 @@ export class WebSocketConnection<UserData = unknown> {
   queueMessages(): Inbox {
     this.#inbox ??= new Inbox()
     this.#inbox.iterated = true
-    return this.#inbox
+    // Nothing else gets into one that is iterated over.
+    return this.#inbox as Inbox<never>
   }
 
   /** @internal Bytes from the socket. */
@@ -368,11 +403,17 @@ export class WebSocketConnection<UserData = unknown> {
   socketClosed(): void {
     if (this.#protocol.state === 'closed') return
     // What was received before is still delivered.
-    if ((this.#holds & Hold.INFLATE) !== 0 && this.state !== 'draining') return
+    if ((this.#holds & Hold.INFLATE) !== 0 && this.state !== 'draining') {
+      // One that is read piece by piece may be read slowly, or not at all.
+      if (this.pieceHandler !== undefined) setTimeout(() => this.#protocol.abandon(), this.#closeTimeoutMs).unref()
+      return
+    }
     const event = this.#protocol.receiveEnd()
     this.#output.close(closedError)
     this.#pings?.fail()
     this.#owner.connectionEnded(this)
+    // Who reads a message that ends here is told so before the `close` handler is.
+    if (this.pieceHandler?.end() === true && this.#inbox?.busy !== true) this.#waitFor(nextTurn())
     const inbox = this.#inbox
     if (inbox === undefined) {
       this.#tellClose(event)
@@ -380,9 +421,13 @@ export class WebSocketConnection<UserData = unknown> {
     }
     inbox.closeEvent = event
     // A handler that never ends must not keep the end of the connection from being told.
-    if (inbox.busy) setTimeout(() => this.#giveUpWaiting(inbox), this.#owner.settings.closeTimeoutMs).unref()
+    if (inbox.busy) setTimeout(() => this.#giveUpWaiting(inbox), this.#closeTimeoutMs).unref()
     inbox.end(event.wasClean ? undefined : closedError())
     this.#deliverWaiting()
+  }
+
+  get #closeTimeoutMs(): number {
+    return this.#owner.settings.closeTimeoutMs
   }
 
   /** @internal One step of the sweep: heartbeat and closing timeout. */
@@ -409,7 +454,7 @@ export class WebSocketConnection<UserData = unknown> {
   #isUnread(): boolean {
     if (this.#output.congested) return false
     const ignored = this.#inbox?.iterated === true && !this.#inbox.taken
-    return (this.#holds & Hold.USER) !== 0 || ((this.#holds & Hold.INBOX) !== 0 && !ignored)
+    return (this.#holds & (Hold.USER | Hold.READER)) !== 0 || ((this.#holds & Hold.INBOX) !== 0 && !ignored)
   }
 
   /** @internal A whole message, from the protocol. */
@@ -421,6 +466,28 @@ export class WebSocketConnection<UserData = unknown> {
     }
     inbox.push(message)
     if (inbox.full) this.#hold(Hold.INBOX)
+  }
+
+  /** @internal A message has begun that is handed on piece by piece. */
+  onMessageStream(message: IncomingMessage): void {
+    const inbox = this.#inbox
+    if (inbox === undefined) {
+      this.#deliverStream(message)
+      return
+    }
+    inbox.push(message)
+    if (inbox.full) this.#hold(Hold.INBOX)
+  }
+
+  /** @internal */
+  onIntakeFull(): void {
+    this.#hold(Hold.READER)
+  }
+
+  /** @internal */
+  onIntakeRead(): void {
+    this.#protocol.resumePieces()
+    this.#release(Hold.READER)
   }
 
   /** @internal A message is being inflated elsewhere; those behind it wait. */
@@ -449,6 +516,7 @@ export class WebSocketConnection<UserData = unknown> {
 
   /** @internal */
   onViolation(error: ProtocolError): void {
+    this.pieceHandler?.noteViolation(error)
     callHandler(
       () => this.#owner.handlers.error?.(error, this),
       (thrown) => this.#owner.report(thrown, this),
@@ -464,7 +532,9 @@ export class WebSocketConnection<UserData = unknown> {
   onEnd(): void {
     this.#ticks = 0
     this.#output.end()
+    this.pieceHandler?.end()
     this.#releaseAll()
+    this.#release(Hold.READER)
   }
 
   /** @internal */
@@ -577,13 +647,27 @@ export class WebSocketConnection<UserData = unknown> {
     }
   }
 
+  /** The same for a message that is handed on piece by piece. */
+  #deliverStream(message: IncomingMessage): boolean {
+    try {
+      const result = this.#owner.handlers.messageStream!(this, message.stream)
+      if (!isPromise(result)) return false
+      this.#waitFor(result)
+      return true
+    } catch (error) {
+      this.#handlerFailed(error)
+      return false
+    }
+  }
+
   #waitFor(promise: PromiseLike<void>): void {
     this.#inbox ??= new Inbox()
     this.#inbox.busy = true
     promise.then(
       () => this.#handlerDone(),
       (error) => {
-        this.#handlerFailed(error)
+        // That its message has failed is no failure of a handler that passes it on.
+        if (this.pieceHandler?.isFailure(error) !== true) this.#handlerFailed(error)
         this.#handlerDone()
       },
     )
@@ -607,20 +691,25 @@ export class WebSocketConnection<UserData = unknown> {
       }
       // Busy also while the handler runs: one that calls resume() comes by here.
       inbox.busy = true
-      inbox.busy = this.#deliver(message)
+      if (typeof message === 'string' || Buffer.isBuffer(message)) inbox.busy = this.#deliver(message)
+      else {
+        inbox.busy = this.#deliverStream(message)
+        // Its handler may wait for what is yet to come of it.
+        if (inbox.empty) this.#release(Hold.INBOX)
+      }
     }
     // Behind the last message, and behind what its handler does with it.
     if (!inbox.busy && (inbox.empty || inbox.iterated)) this.#tellWaitingClose(inbox)
   }
 
   /** The handler has had its time; what still waits for it is not delivered behind the close. */
-  #giveUpWaiting(inbox: Inbox): void {
+  #giveUpWaiting(inbox: Inbox<Message | IncomingMessage>): void {
     if (inbox.closeEvent === undefined) return
     inbox.clear()
     this.#tellWaitingClose(inbox)
   }
 
-  #tellWaitingClose(inbox: Inbox): void {
+  #tellWaitingClose(inbox: Inbox<Message | IncomingMessage>): void {
     const event = inbox.closeEvent
     if (event === undefined) return
     inbox.closeEvent = undefined
@@ -646,15 +735,6 @@ function detach(text: string): string {
   return text.length < 13 ? text : Buffer.from(text, 'latin1').toString('latin1')
 }
 
-export function toBytes(data: Uint8Array | ArrayBuffer): Uint8Array {
-  if (data instanceof Uint8Array) return data
-  // `instanceof` knows only the classes of this realm.
-  const tag = Object.prototype.toString.call(data)
-  if (tag === '[object Uint8Array]') return data as never
-  if (tag === '[object ArrayBuffer]') return new Uint8Array(data)
-  throw new UsageError('ERR_DATA_TYPE', 'only a string, a Uint8Array or an ArrayBuffer can be sent')
-}
-
-function closedError(): WebSocketError {
-  return new WebSocketError('ERR_CONNECTION_CLOSED', 'the connection is closed')
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve))
 }

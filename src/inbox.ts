@@ -8,8 +8,8 @@ const MAX_WAITING_BYTES = 65_536
 /** A message: a text as string, or binary. */
 export type Message = string | Buffer
 
-interface Reader {
-  resolve(result: IteratorResult<Message, undefined>): void
+interface Reader<Entry> {
+  resolve(result: IteratorResult<Entry, undefined>): void
   reject(error: Error): void
 }
 
@@ -17,7 +17,7 @@ interface Reader {
  * Messages of one connection that nobody takes right now: its handler is still at work on an earlier one, or there is
  * no handler and they are read by iteration. It exists only while it is needed.
  */
-export class Inbox {
+export class Inbox<Entry extends { readonly length: number } = Message> {
   /** A handler's promise is pending. */
   busy = false
   /** Messages are read by iteration and given to no handler. */
@@ -27,9 +27,9 @@ export class Inbox {
   /** The connection has ended; to be told behind the last message. */
   closeEvent: CloseEvent | undefined = undefined
 
-  #messages: Message[] = []
+  #messages: Entry[] = []
   #bytes = 0
-  #readers: Reader[] = []
+  #readers: Reader<Entry>[] = []
   #end: { error: Error | undefined } | undefined = undefined
 
   get empty(): boolean {
@@ -41,7 +41,7 @@ export class Inbox {
     return this.#messages.length >= MAX_WAITING_MESSAGES || this.#bytes >= MAX_WAITING_BYTES
   }
 
-  push(message: Message): void {
+  push(message: Entry): void {
     const reader = this.#readers.shift()
     if (reader !== undefined) {
       reader.resolve({ done: false, value: message })
@@ -51,7 +51,7 @@ export class Inbox {
     this.#bytes += message.length
   }
 
-  shift(): Message | undefined {
+  shift(): Entry | undefined {
     const message = this.#messages.shift()
     if (message !== undefined) this.#bytes -= message.length
     return message
@@ -63,7 +63,7 @@ export class Inbox {
   }
 
   /** The next message, when there is one; the end of the iteration behind the last. */
-  read(): Promise<IteratorResult<Message, undefined>> {
+  read(): Promise<IteratorResult<Entry, undefined>> {
     const message = this.shift()
     if (message !== undefined) return Promise.resolve({ done: false, value: message })
     if (this.#end === undefined) return new Promise((resolve, reject) => this.#readers.push({ resolve, reject }))

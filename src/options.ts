@@ -9,9 +9,9 @@ export type Defaults<Options> = { readonly [Name in keyof Options]-?: NonNullabl
 
 /** Limits and times of a connection. All are on by default; see docs/LIMITS.md for why they are what they are. */
 export interface ConnectionLimits {
-  /** Longest message that is received, after assembly, in bytes; beyond it 1009. Default 1 MiB. */
+  /** Longest message that is received, after assembly, in bytes; beyond it 1009. Default 1 MiB; none with `messageStream`. */
   readonly maxMessageBytes?: number | undefined
-  /** Most fragments of one message that is received; beyond it 1008. Default 1,024. */
+  /** Most fragments of one message that is received; beyond it 1008. Default 1,024; none with `messageStream`. */
   readonly maxFragments?: number | undefined
   /** Most pongs that wait for a peer that pings and does not read; beyond it 1008. Default 1,024. */
   readonly maxPendingPongs?: number | undefined
@@ -40,6 +40,13 @@ export const CONNECTION_DEFAULTS: Defaults<ConnectionLimits> = Object.freeze({
   closeTimeoutMs: 5_000,
   pingIntervalMs: 25_000,
   pongTimeoutMs: 20_000,
+})
+
+/** The same where messages are read piece by piece: nothing is held, however long they are. */
+const STREAM_DEFAULTS: Defaults<ConnectionLimits> = Object.freeze({
+  ...CONNECTION_DEFAULTS,
+  maxMessageBytes: Number.POSITIVE_INFINITY,
+  maxFragments: Number.POSITIVE_INFINITY,
 })
 
 /** Limits on the head of an HTTP message. */
@@ -92,7 +99,10 @@ export function checkOptions(options: object, known: readonly string[]): void {
     const range = RANGES[name]
     if (range !== undefined && value !== undefined) checkNumber(name, value, range)
   }
-  const { slowConsumer } = options as { slowConsumer?: unknown }
+  const { slowConsumer, message, messageStream } = options as Record<string, unknown>
+  if (message !== undefined && messageStream !== undefined) {
+    throw new UsageError('ERR_OPTION', 'give either message or messageStream')
+  }
   if (slowConsumer !== undefined && slowConsumer !== 'close' && slowConsumer !== 'drop') {
     throw new UsageError('ERR_OPTION', "the option slowConsumer must be 'close' or 'drop'")
   }
@@ -156,8 +166,11 @@ export interface Timing {
 }
 
 /** Times become ticks of one sweep, which is fine enough for the shortest of them. */
-export function resolveTiming(role: 'client' | 'server', options: ConnectionLimits): Timing {
-  const limits = withDefaults(CONNECTION_DEFAULTS, options)
+export function resolveTiming(
+  role: 'client' | 'server',
+  options: ConnectionLimits & { readonly messageStream?: unknown },
+): Timing {
+  const limits = withDefaults(options.messageStream === undefined ? CONNECTION_DEFAULTS : STREAM_DEFAULTS, options)
   const { handshakeTimeoutMs, closeTimeoutMs, pingIntervalMs, pongTimeoutMs } = limits
   const shortest = Math.min(handshakeTimeoutMs, closeTimeoutMs, pongTimeoutMs, pingIntervalMs || MAX_SWEEP_MS)
   const sweepMs = Math.min(Math.max(Math.floor(shortest / 10), MIN_SWEEP_MS), MAX_SWEEP_MS)

@@ -55,6 +55,10 @@ export class Output implements BatchMember, FrameSink {
   readonly #host: OutputHost
   /** Set while the socket has not taken everything. */
   #backlog: Backlog | undefined = undefined
+  /** Bytes that the socket was given so far. */
+  #given = 0
+  /** Writes to the socket that will tell when they are through. */
+  #awaited = 0
   #ending = false
 
   constructor(socket: Duplex, host: OutputHost) {
@@ -92,6 +96,16 @@ export class Output implements BatchMember, FrameSink {
   get unsentBytes(): number {
     const waiting = this.#backlog === undefined ? 0 : this.#backlog.bytes
     return batch.pendingBytes(this) + waiting + this.#socket.writableLength
+  }
+
+  /** Bytes that were accepted since the beginning ... */
+  get acceptedBytes(): number {
+    return this.#given + batch.pendingBytes(this) + (this.#backlog === undefined ? 0 : this.#backlog.bytes)
+  }
+
+  /** ... and those of them that the kernel has taken, at least. */
+  get takenBytes(): number {
+    return this.#given - this.#socket.writableLength
   }
 
   /** Tries to write what waits for the end of the tick; true when the peer takes what it gets. */
@@ -133,6 +147,7 @@ export class Output implements BatchMember, FrameSink {
       return this.transmitParts([bytes])
     }
     if (!socket.writable) return this.#refuse()
+    this.#given += bytes.length
     socket.write(bytes)
     if (socket.writableLength === 0) {
       this.#host.outputFlushed()
@@ -149,9 +164,9 @@ export class Output implements BatchMember, FrameSink {
     const isIdle = this.#backlog === undefined
     const backlog = (this.#backlog ??= new Backlog())
     for (const part of parts) backlog.push(part)
-    if (isIdle && this.#transport === 'stream') {
+    if (this.#transport === 'stream') {
       // Somebody's stream may call back from within a write, and find us in the middle of something.
-      process.nextTick(() => this.#written(null))
+      if (isIdle || this.#host.fillsSocket === true) process.nextTick(() => this.#writeWaiting())
     } else if ((isIdle || this.#host.fillsSocket === true) && this.#writeSlices(backlog)) {
       this.#backlog = undefined
       this.#host.outputFlushed()
@@ -166,12 +181,19 @@ export class Output implements BatchMember, FrameSink {
     return true
   }
 
+  #writeWaiting(): void {
+    if (this.#backlog !== undefined) this.#writeSlices(this.#backlog)
+  }
+
   /** Gives the socket slices as long as it takes them at once; true when all of them are gone. */
   #writeSlices(backlog: Backlog): boolean {
     const socket = this.#socket
     while (backlog.bytes > 0) {
       socket.cork()
-      for (const part of backlog.takeSlice()) socket.write(part)
+      for (const part of backlog.takeSlice()) {
+        this.#given += part.length
+        socket.write(part)
+      }
       if (this.#transport !== 'tcp') this.#awaitWritten()
       socket.uncork()
       if (this.#host.fillsSocket === true && backlog.bytes > 0) continue
@@ -185,16 +207,18 @@ export class Output implements BatchMember, FrameSink {
 
   /** An empty write behind those under way tells when they are through; most writes need no callback. */
   #awaitWritten(): void {
+    this.#awaited++
     this.#socket.write(NOTHING, (error) => this.#written(error))
   }
 
   /** The socket has handed over what it was given. */
   #written(error: Error | null | undefined): void {
+    this.#awaited--
     const backlog = this.#backlog
     if (backlog === undefined || error) return
     this.#host.outputProgressed()
-    // Another write followed, and will be heard of.
-    if (this.#host.fillsSocket === true && this.#socket.writableLength > 0) return
+    // Another write of ours followed, and will be heard of. What somebody else has written is nobody's concern here.
+    if (this.#host.fillsSocket === true && this.#awaited > 0) return
     if (!this.#writeSlices(backlog)) {
       if (this.unsentBytes <= this.#host.unreadMark) this.#host.outputRead()
       return

@@ -4,11 +4,11 @@ import { CloseCode, Opcode } from './constants.ts'
 import { type DeflateProfile, MessageDeflate } from './deflate.ts'
 import { ProtocolError } from './errors.ts'
 import { FrameDecoder, type FrameDecoderOptions, type Piece } from './framing.ts'
-import { MessageInflation } from './inflation.ts'
-import { keepBytes, MessagePassage, type PieceHandler } from './pieces.ts'
+import { MessagePassage, type PieceHandler } from './pieces.ts'
 import type { PreparedMessage } from './prepared.ts'
-import { type FragmentWriter, MessageSender, type SenderHost, type SenderOptions } from './sender.ts'
-import { advanceUtf8, UTF8_INVALID, UTF8_START } from './utf8.ts'
+import { MessageSender, type SenderHost, type SenderOptions } from './sender.ts'
+import { checkUtf8, decodeText, invalidText } from './text.ts'
+import { UTF8_START } from './utf8.ts'
 
 /** Where one peer of one connection stands (RFC 6455 §7.1). */
 export type ProtocolState =
@@ -63,7 +63,7 @@ export interface ProtocolHost extends SenderHost {
   /** Set where the host answers for itself; else the protocol does. */
   readonly conversation?: Conversation | undefined
   /** Set where the host takes messages piece by piece, and no `onMessage` follows. */
-  readonly pieces?: PieceHandler | undefined
+  readonly pieceHandler?: PieceHandler | undefined
   /** A whole message: a text as string (or bytes, by `rawText`), or binary. */
   onMessage(data: string | Buffer, isBinary: boolean, fragmentEnds: readonly number[] | undefined): void
   /** A message is being inflated elsewhere: `hold` until `onInflated`. */
@@ -189,8 +189,9 @@ export class WebSocketProtocol {
   }
 
   #readData(piece: Piece): void {
-    if (this.#host.pieces !== undefined) {
-      this.#readPiece(piece, this.#host.pieces)
+    if (this.#host.pieceHandler !== undefined) {
+      const passage = piece.starts ? this.#startFrame(piece) : this.#assembly!
+      ;(passage as MessagePassage).take(piece)
       return
     }
     if (
@@ -208,7 +209,8 @@ export class WebSocketProtocol {
     }
     const assembly = piece.starts ? this.#startFrame(piece) : this.#assembly!
     const isText = assembly.opcode === Opcode.TEXT
-    if (isText && !assembly.compressed && this.#options.skipUtf8Check !== true) checkText(assembly, piece)
+    if (isText && !assembly.compressed && this.#options.skipUtf8Check !== true)
+      assembly.checkText(piece.bytes, piece.start, piece.end, piece.ascii)
     assembly.append(piece.bytes, piece.start, piece.end)
     if (!piece.ends) return
     if (this.#options.keepFragments === true) assembly.endFrame()
@@ -254,26 +256,14 @@ export class WebSocketProtocol {
           { value: piece.opcode },
         )
       }
-      const Message = this.#host.pieces === undefined ? MessageAssembly : MessagePassage
-      assembly = this.#assembly = new Message(piece.opcode, piece.rsv1)
+      const { pieceHandler: handler } = this.#host
+      assembly =
+        handler === undefined ? new MessageAssembly(piece.opcode, piece.rsv1) : this.#newPassage(piece, handler)
+      this.#assembly = assembly
     }
-    const { maxMessageBytes, maxFragments } = this.#options
+    const { maxMessageBytes } = this.#options
     const maxBytes = assembly.compressed ? maxCompressedBytes(maxMessageBytes) : maxMessageBytes
-    if (assembly.length + piece.payloadLength > maxBytes) {
-      throw new ProtocolError(
-        'ERR_MESSAGE_TOO_BIG',
-        CloseCode.MESSAGE_TOO_BIG,
-        `a message may have ${maxMessageBytes} bytes at most`,
-      )
-    }
-    assembly.startFrame(piece.payloadLength)
-    if (assembly.fragments > maxFragments) {
-      throw new ProtocolError(
-        'ERR_TOO_MANY_FRAGMENTS',
-        CloseCode.POLICY_VIOLATION,
-        `a message may have ${maxFragments} fragments at most`,
-      )
-    }
+    assembly.admitFrame(piece.payloadLength, maxBytes, this.#options)
     return assembly
   }
 
@@ -302,95 +292,28 @@ export class WebSocketProtocol {
 
   // ── in, piece by piece ────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** A piece of a message that is handed on as it comes. */
-  #readPiece(piece: Piece, pieces: PieceHandler): void {
-    const message = (piece.starts ? this.#startFrame(piece) : this.#assembly) as MessagePassage
-    const isFirst = piece.starts && message.fragments === 1
-    if (isFirst) pieces.onStart(message.opcode === Opcode.BINARY)
-    // A handler may have ended it all.
-    if (this.#assembly !== message) return
-    const { bytes, start, end } = piece
-    message.pass(end - start)
-    const isLast = piece.ends && piece.fin
-    if (!message.compressed) {
-      this.#passOn(message, pieces, piece)
-      if (isLast) this.#endPassage(message, pieces)
-      return
-    }
-    if (isFirst && isLast && this.#passInflated(message, pieces, bytes.subarray(start, end))) return
-    const inflation = (message.inflation ??= this.#newInflation(message, pieces))
-    inflation.write(keepBytes(bytes, start, end), isLast)
-    if ((!isLast && !inflation.full) || message.isAwaited || this.#assembly !== message) return
-    message.isAwaited = true
-    this.#host.onInflating()
-  }
-
-  /** A compressed message that is there as a whole, and short; false when it is not short. */
-  #passInflated(message: MessagePassage, pieces: PieceHandler, payload: Buffer): boolean {
-    const bytes = this.#deflate!.inflate(payload, this.#options.maxMessageBytes)
-    if (bytes === undefined) return false
-    this.#passOn(message, pieces, { bytes, start: 0, end: bytes.length, ascii: false })
-    this.#endPassage(message, pieces)
-    return true
-  }
-
-  #passOn(message: MessagePassage, pieces: PieceHandler, piece: Pick<Piece, 'bytes' | 'start' | 'end' | 'ascii'>): void {
-    if (message.opcode === Opcode.TEXT) {
-      const text = message.readText(piece.bytes, piece.start, piece.end, piece.ascii)
-      if (text === undefined) throw invalidText()
-      if (text !== '') pieces.onPiece(text)
-    } else if (piece.end > piece.start) pieces.onPiece(keepBytes(piece.bytes, piece.start, piece.end))
-  }
-
-  #endPassage(message: MessagePassage, pieces: PieceHandler): void {
-    if (this.#assembly !== message) return
-    if (message.utf8 !== UTF8_START) throw invalidText()
-    this.#assembly = undefined
-    pieces.onEnd()
-  }
-
-  #newInflation(message: MessagePassage, pieces: PieceHandler): MessageInflation {
-    const inflation = new MessageInflation(this.#deflate!.receivedWindow, this.#options.maxMessageBytes, {
-      onOutput: (bytes) => {
-        this.#guard(() => this.#passOn(message, pieces, { bytes, start: 0, end: bytes.length, ascii: false }))
-        if (pieces.full) inflation.pause()
-      },
-      onThrough: () => this.#goOn(message),
-      onFinished: () => {
-        this.#guard(() => this.#endPassage(message, pieces))
-        this.#goOn(message)
+  #newPassage(piece: Piece, handler: PieceHandler): MessagePassage {
+    return new MessagePassage(piece.opcode, piece.rsv1, {
+      handler,
+      host: this.#host,
+      deflate: this.#deflate,
+      maxMessageBytes: this.#options.maxMessageBytes,
+      onWhole: () => {
+        this.#assembly = undefined
       },
       onError: (error) => this.#failed(error),
     })
-    return inflation
-  }
-
-  #guard(action: () => void): void {
-    try {
-      action()
-    } catch (error) {
-      this.#failed(error)
-    }
-  }
-
-  /** What has waited for the inflation of this message may come. */
-  #goOn(message: MessagePassage): void {
-    if (!message.isAwaited) return
-    message.isAwaited = false
-    this.#host.onInflated()
   }
 
   /** The handler of pieces takes more again. */
   resumePieces(): void {
-    if (this.#assembly instanceof MessagePassage) this.#assembly.inflation?.resume()
+    if (this.#assembly instanceof MessagePassage) this.#assembly.resume()
   }
 
   #dropAssembly(): void {
     const assembly = this.#assembly
     this.#assembly = undefined
-    if (!(assembly instanceof MessagePassage)) return
-    assembly.inflation?.close()
-    this.#goOn(assembly)
+    if (assembly instanceof MessagePassage) assembly.close()
   }
 
   #readControl(piece: Piece): void {
@@ -452,11 +375,6 @@ export class WebSocketProtocol {
     return this.#sender.queuedBytes
   }
 
-  /** Something is not on its way to the socket yet, or a message is being sent in fragments. */
-  get isWaiting(): boolean {
-    return this.#sender.isWaiting
-  }
-
   /** Sends a text message; the state must be `open`. `compress` undefined leaves it to the threshold. */
   sendText(text: string, compress?: boolean): void {
     this.#sender.sendText(text, compress)
@@ -472,19 +390,6 @@ export class WebSocketProtocol {
     this.#sender.sendPrepared(message)
   }
 
-  /**
-   * Sends a message in fragments (§5.4) that are given one by one, from `begin` on; the state must be `open`. What is
-   * sent later waits behind its last fragment. `cancelled` when the connection ends before that.
-   */
-  sendInFragments(
-    opcode: Opcode,
-    compress: boolean,
-    begin: (fragments: FragmentWriter) => void,
-    cancelled: () => void,
-  ): void {
-    this.#sender.sendInFragments(opcode, compress, begin, cancelled)
-  }
-
   /** Sends a Ping (§5.5.2) with up to 125 bytes; the state must be `open`. It overtakes messages that wait. */
   sendPing(payload: Uint8Array): void {
     this.#sender.sendControl(Opcode.PING, payload)
@@ -495,7 +400,7 @@ export class WebSocketProtocol {
     this.#sender.whenSent(action, cancelled)
   }
 
-  /** What writes the frames, for a host that holds the conversation itself. */
+  /** What writes the frames. */
   get sender(): MessageSender {
     return this.#sender
   }
@@ -550,26 +455,4 @@ function takeDecoder(options: ProtocolOptions): FrameDecoder {
 /** Most bytes of a compressed message: deflate makes what it cannot make smaller a little larger. */
 export function maxCompressedBytes(maxMessageBytes: number): number {
   return Math.ceil(maxMessageBytes * 1.125) + 64
-}
-
-/** §8.1: a piece of a text fails at its first byte that cannot be. */
-function checkText(assembly: MessageAssembly, { bytes, start, end, ascii }: Piece): void {
-  if (ascii && assembly.utf8 === UTF8_START) return
-  assembly.ascii = false
-  assembly.utf8 = advanceUtf8(assembly.utf8, bytes, start, end)
-  if (assembly.utf8 === UTF8_INVALID) throw invalidText()
-}
-
-function decodeText(bytes: Buffer, start: number, end: number, ascii: boolean): string {
-  if (ascii) return bytes.toString('latin1', start, end)
-  checkUtf8(bytes, start, end)
-  return bytes.toString('utf8', start, end)
-}
-
-function checkUtf8(bytes: Buffer, start: number, end: number): void {
-  if (advanceUtf8(UTF8_START, bytes, start, end) !== UTF8_START) throw invalidText()
-}
-
-function invalidText(): ProtocolError {
-  return new ProtocolError('ERR_TEXT_UTF8', CloseCode.INVALID_PAYLOAD, 'a text message is not valid UTF-8')
 }

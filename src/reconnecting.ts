@@ -270,7 +270,7 @@ export class ReconnectingConnection {
       ([name]) => !OWN_NAMES.includes(name) && !Object.hasOwn(RECONNECTING_DEFAULTS, name),
     )
     const handlers: ConnectionHandlers<undefined> = {
-      message: (client, data) => options.message?.(client, data),
+      ...(options.messageStream === undefined && { message: (client, data) => options.message?.(client, data) }),
       drain: (client) => options.drain?.(client),
       error: options.error && ((error, client) => options.error?.(error, client)),
       close: (client, event) => {

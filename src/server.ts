@@ -99,7 +99,7 @@ const OPTION_NAMES: readonly string[] = [
   ...['port', 'possiblePorts', 'host', 'tls', 'app', 'path', 'token', 'origins', 'hosts', 'subprotocols'],
   'compression',
   ...['maxConnections', 'maxConnectionsPerAddress'],
-  ...['authorize', 'respond', 'refused', 'open', 'message', 'drain', 'close', 'error'],
+  ...['authorize', 'respond', 'refused', 'open', 'message', 'messageStream', 'drain', 'close', 'error'],
 ]
 
 const DEFAULT_MAX_CONNECTIONS = 65_536

@@ -10,7 +10,10 @@ import { EventAttributes, WebSocketCloseEvent, WebSocketErrorEvent } from './web
 
 /** Options of `WebSocket`: those of `connect`, but for its handlers and what the standard decides. */
 export interface WebSocketOptions
-  extends Omit<ConnectOptions, 'subprotocols' | 'slowConsumer' | 'message' | 'drain' | 'close' | 'error'> {
+  extends Omit<
+    ConnectOptions,
+    'subprotocols' | 'slowConsumer' | 'message' | 'messageStream' | 'drain' | 'close' | 'error'
+  > {
   /** As the second argument of the standard: one subprotocol, or several in order of preference. */
   readonly protocols?: string | Iterable<string> | undefined
 }
@@ -29,7 +32,7 @@ export type WebSocketListener<Type extends keyof WebSocketEvents> = (
   event: WebSocketEvents[Type],
 ) => unknown
 
-const GIVEN_BY_US = ['subprotocols', 'slowConsumer', 'message', 'drain', 'close', 'error']
+const GIVEN_BY_US = ['subprotocols', 'slowConsumer', 'message', 'messageStream', 'drain', 'close', 'error']
 const OPTION_NAMES = CONNECT_OPTION_NAMES.filter((name) => !GIVEN_BY_US.includes(name))
 
 const CONNECTING = 0

@@ -86,8 +86,8 @@ export class Link implements ProtocolHost, OutputHost, Conversation, SocketPeer 
   readonly #settings: LinkSettings
   /** A message that goes to many connections can be one frame: it is neither masked nor compressed. */
   readonly #sharesFrames: boolean
-  /** Callbacks of messages that are on their way to the socket. */
-  #callbacks: SendCallback[] = []
+  /** Callbacks of messages that are on their way to the socket, each with the place where its message ends. */
+  #callbacks: { readonly end: number; readonly callback: SendCallback }[] = []
   /** Pongs that the socket has not taken. */
   #pendingPongs = 0
   /** Chunks that the frame under way has come in. */
@@ -140,7 +140,7 @@ export class Link implements ProtocolHost, OutputHost, Conversation, SocketPeer 
       () => {
         if (this.#gone) process.nextTick(callback, destroyedError())
         else if (this.output.unsentBytes === 0) process.nextTick(callback)
-        else this.#callbacks.push(callback)
+        else this.#callbacks.push({ end: this.output.acceptedBytes, callback })
       },
       () => process.nextTick(callback, cancelled()),
     )
@@ -157,6 +157,11 @@ export class Link implements ProtocolHost, OutputHost, Conversation, SocketPeer 
     if (most > 0 && this.#pendingPongs >= most) return false
     this.#pendingPongs++
     return true
+  }
+
+  /** It has left, or never will. */
+  pongLeft(): void {
+    this.#pendingPongs--
   }
 
   // ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -255,7 +260,7 @@ export class Link implements ProtocolHost, OutputHost, Conversation, SocketPeer 
   #failCallbacks(): void {
     const callbacks = this.#callbacks
     this.#callbacks = []
-    for (const callback of callbacks) callUser(() => callback(destroyedError()))
+    for (const { callback } of callbacks) callUser(() => callback(destroyedError()))
   }
 
   // ── for the protocol ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -325,16 +330,25 @@ export class Link implements ProtocolHost, OutputHost, Conversation, SocketPeer 
 
   outputUnread(): void {}
   outputRead(): void {}
-  outputProgressed(): void {}
   outputDrained(): void {}
   outputRefused(): void {}
 
+  outputProgressed(): void {
+    this.#callBack(this.output.takenBytes)
+  }
+
   outputFlushed(): void {
-    this.#pendingPongs = 0
-    if (this.#callbacks.length === 0) return
+    this.#callBack(Number.POSITIVE_INFINITY)
+  }
+
+  /** For a feed that never pauses, everything has left at no time: each message counts by itself. */
+  #callBack(taken: number): void {
     const callbacks = this.#callbacks
-    this.#callbacks = []
-    for (const callback of callbacks) process.nextTick(callback)
+    let count = 0
+    while (count < callbacks.length && callbacks[count]!.end <= taken) count++
+    if (count === 0) return
+    this.#callbacks = callbacks.slice(count)
+    for (let at = 0; at < count; at++) process.nextTick(callbacks[at]!.callback)
   }
 }
 

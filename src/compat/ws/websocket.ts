@@ -350,7 +350,8 @@ export class WebSocket extends EventEmitter {
   [kPing](payload: Buffer): void {
     const { autoPong = true, maxPendingAutoPongs = CONNECTION_DEFAULTS.maxPendingAutoPongs } = this.#options
     if (autoPong && this._readyState === OPEN) {
-      if (this.#link!.notePong(maxPendingAutoPongs)) this.pong(payload, !this._isServer, noop)
+      const link = this.#link!
+      if (link.notePong(maxPendingAutoPongs)) this.pong(payload, !this._isServer, () => link.pongLeft())
       else this.terminate()
     }
     this.emit('ping', payload)
@@ -509,7 +510,7 @@ export class WebSocket extends EventEmitter {
       const payload = toBuffer(content || '')
       sender.whenSent(() => sender.sendControl(opcode, payload, masked), undefined, size)
     }
-    if (done !== undefined && done !== noop) this.#whenFlushed(done)
+    if (done !== undefined) this.#whenFlushed(done)
   }
 
   #checkConnected(): void {
