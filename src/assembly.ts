@@ -82,11 +82,6 @@ export class MessageAssembly {
     this.#announced = this.length + payloadLength
   }
 
-  /** As `append`, for bytes that are not kept. */
-  pass(size: number): void {
-    this.length += size
-  }
-
   /** The frame is whole: keeps the place. */
   endFrame(): void {
     this.frameEnds ??= []

@@ -166,7 +166,7 @@ export class Output implements BatchMember, FrameSink {
     for (const part of parts) backlog.push(part)
     if (this.#transport === 'stream') {
       // Somebody's stream may call back from within a write, and find us in the middle of something.
-      if (isIdle || this.#host.fillsSocket === true) process.nextTick(() => this.#writeWaiting())
+      if (isIdle || this.#host.fillsSocket === true) process.nextTick(() => this.writeWaiting())
     } else if ((isIdle || this.#host.fillsSocket === true) && this.#writeSlices(backlog)) {
       this.#backlog = undefined
       this.#host.outputFlushed()
@@ -181,8 +181,10 @@ export class Output implements BatchMember, FrameSink {
     return true
   }
 
-  #writeWaiting(): void {
-    if (this.#backlog !== undefined) this.#writeSlices(this.#backlog)
+  /** Gives the socket what waits for the end of the tick, or for that of somebody's stream. */
+  writeWaiting(): void {
+    batch.flushMember(this)
+    if (this.#backlog !== undefined && this.#backlog.bytes > 0) this.#writeSlices(this.#backlog)
   }
 
   /** Gives the socket slices as long as it takes them at once; true when all of them are gone. */

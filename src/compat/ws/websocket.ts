@@ -272,7 +272,7 @@ export class WebSocket extends EventEmitter {
 
   /** @internal The socket, with all that was sent before given to it. */
   get _socket(): Duplex | null {
-    this.#link?.output.flush()
+    this.#link?.output.writeWaiting()
     return this.#link?.socket ?? null
   }
 

@@ -1,0 +1,4 @@
+import { flowSpec } from './spec/flow.ts'
+import { specify } from './spec/implementation.ts'
+
+specify(flowSpec)
