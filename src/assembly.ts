@@ -109,7 +109,9 @@ export class MessageAssembly {
       } else {
         this.#closeBlock()
         const doubled = Math.min(Math.max(this.length, FIRST_BLOCK_BYTES), LAST_BLOCK_BYTES)
-        this.#block = Buffer.allocUnsafeSlow(Math.max(size, doubled))
+        // Behind the only frame so far, no more is needed than what it has announced; that may be a few bytes.
+        const missing = this.fragments === 1 ? this.#announced - this.length + size : doubled
+        this.#block = Buffer.allocUnsafeSlow(Math.max(size, Math.min(doubled, missing)))
       }
     }
     this.#filled += bytes.copy(this.#block, this.#filled, start, end)

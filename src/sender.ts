@@ -243,7 +243,8 @@ export class MessageSender {
     } else if (isCompressedAtOnce(payload)) {
       const write = (): void => this.#writeMessage(opcode, payload, deflate.compress(payload))
       const { defer } = this.#options
-      if (defer === undefined) this.#inOrder(payload.length, write)
+      // What waits for a message before it comes in a later turn as it is; together they leave in one write.
+      if (defer === undefined || this.#outbox !== undefined) this.#inOrder(payload.length, write)
       else this.#queue(payload.length, (done) => defer(() => done(write)))
     } else {
       this.#queue(payload.length, (done) => {

@@ -277,7 +277,7 @@ describe('what is compressed', () => {
   })
 
   it('with context takeover messages get shorter, also behind a broadcast', async () => {
-    const { server, port } = await startEcho({ compression: { ...TAKEOVER, threshold: 1 } })
+    const { server, port } = await startEcho({ compression: { ...TAKEOVER, threshold: 1, level: 6 } })
     const { client } = await openRaw(port)
     const connection = await firstClient(server)
     const peer = new DeflatePeer()

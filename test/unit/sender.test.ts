@@ -1,4 +1,4 @@
-import { describe, expect, it, onTestFinished } from 'vitest'
+import { describe, expect, it, onTestFinished, vi } from 'vitest'
 import { Opcode, type Role } from '../../src/constants.ts'
 import { type DeflateProfile, deflateProfile, MessageDeflate } from '../../src/deflate.ts'
 import { PreparedMessage } from '../../src/prepared.ts'
@@ -274,9 +274,9 @@ describe.each(ROLES)('the order of what a %s sends', (role) => {
     expect(sender.queuedBytes).toBe(2 * SHORT.length + 5)
     await expectSent()
     work.shift()!()
-    await expectSent(compressed(text(SHORT)), sent(text('plain')))
-    work.shift()!()
-    await expectSent(compressed(text(SHORT)))
+    // Once is enough for all that wait.
+    await expectSent(compressed(text(SHORT)), sent(text('plain')), compressed(text(SHORT)))
+    expect(work).toEqual([])
     expect(await emptied.next()).toBe(2 * SHORT.length + 5)
   })
 })
@@ -433,6 +433,136 @@ describe.each(ROLES)('a message that a %s sends in fragments', (role) => {
     expect(sender.queuedBytes).toBe(LONG.length + 8)
     await emptied.next()
     await expectSent(compressed(text(LONG)), sent({ ...binary('part'), fin: false }), sent(continuation('xxxx')))
+  })
+})
+
+describe.each(ROLES)('a message whose fragments a %s is given one by one', (role) => {
+  interface Turn {
+    readonly write: (payload: string, isLast: boolean) => Promise<void>
+    readonly leave: () => void
+  }
+
+  /** Begins a message; its turn comes into the queue. */
+  function begin(sender: MessageSender, compress: boolean, events: string[] = []): Queue<Turn> {
+    const turns = new Queue<Turn>()
+    sender.sendInFragments(
+      Opcode.TEXT,
+      compress,
+      ({ write, leave }) => {
+        events.push('turn')
+        turns.push({
+          write: (payload, isLast) =>
+            new Promise((resolve, reject) => {
+              write(Buffer.from(payload), isLast, (error) => (error === undefined ? resolve() : reject(error)))
+            }),
+          leave,
+        })
+      },
+      () => events.push('cancelled'),
+    )
+    return turns
+  }
+
+  it('has its turn at once, and everything else waits until it is through', async () => {
+    const { sender, host, expectSent } = setup(role)
+    expect(sender.isWaiting).toBe(false)
+    const turn = begin(sender, false).all[0]!
+    expect(sender.isWaiting).toBe(true)
+    await turn.write('one', false)
+    sender.sendText('behind it', undefined)
+    sender.sendText(SHORT, undefined)
+    const next = begin(sender, false)
+    sender.sendText('behind both', undefined)
+    sender.sendControl(Opcode.PING, Buffer.from('between'))
+    await turn.write('two', false)
+    expect(sender.queuedBytes).toBe(9 + SHORT.length + 11)
+    await expectSent(
+      sent({ ...text('one'), fin: false }),
+      sent(ping('between')),
+      sent({ ...continuation('two'), fin: false }),
+    )
+    await turn.write('', true)
+    await expectSent(sent(continuation('')), sent(text('behind it')), compressed(text(SHORT)))
+    expect(host.queues).toEqual([])
+    await next.all[0]!.write('at once the last', true)
+    await expectSent(sent(text('at once the last')), sent(text('behind both')))
+    expect(sender.isWaiting).toBe(false)
+  })
+
+  it('waits for what was sent before', async () => {
+    const { sender, emptied, expectSent } = setup(role)
+    sender.sendText(LONG, undefined)
+    const turns = begin(sender, false)
+    sender.sendText('behind it', undefined)
+    expect(turns.all).toEqual([])
+    const turn = await turns.next()
+    await expectSent(compressed(text(LONG)))
+    await turn.write('message', true)
+    await emptied.next()
+    await expectSent(sent(text('message')), sent(text('behind it')))
+  })
+
+  it('may leave its place to the next', async () => {
+    const { sender, expectSent } = setup(role)
+    const turn = begin(sender, false).all[0]!
+    sender.sendText('behind it', undefined)
+    turn.leave()
+    await expectSent(sent(text('behind it')))
+    expect(sender.isWaiting).toBe(false)
+  })
+
+  it.each([true, false])('is compressed piece by piece, the long ones in the pool (takeover: %s)', async (takeover) => {
+    const { sender, takeFrames, expectSent } = setup(role, { takeover, threshold: 1_000_000 })
+    const peer = new DeflatePeer({ receivedNoContextTakeover: !takeover })
+    onTestFinished(() => peer.end())
+    for (const message of ['first', 'second']) {
+      const turn = begin(sender, true).all[0]!
+      const parts = [`${message}, ${SHORT}`, LONG, SHORT, LONG, '']
+      for (const [index, part] of parts.entries()) await turn.write(part, index === 4)
+      const frames = takeFrames()
+      expect(frames.map(({ opcode, rsv, fin }) => [opcode, rsv, fin])).toEqual([
+        [Opcode.TEXT, 4, false],
+        ...[false, false, false, true].map((fin) => [Opcode.CONTINUATION, 0, fin]),
+      ])
+      const whole = await peer.inflate(Buffer.concat(frames.map(({ payload }) => payload)))
+      expect(whole.toString()).toBe(parts.join(''))
+      expect(frames.reduce((sum, { payload }) => sum + payload.length, 0)).toBeLessThan(LONG.length / 20)
+    }
+    // Without content it would not become shorter; nor does it without an agreement.
+    await begin(sender, true).all[0]!.write('', true)
+    await expectSent(sent(text('')))
+    const plain = setup(role, { compression: false })
+    await begin(plain.sender, true).all[0]!.write(SHORT, true)
+    await plain.expectSent(sent(text(SHORT)))
+  })
+
+  it('is told when it is given up, and sends nothing more', async () => {
+    for (const compress of [true, false]) {
+      const { sender, host, expectSent } = setup(role)
+      const events: string[] = []
+      const turn = begin(sender, compress, events).all[0]!
+      begin(sender, false, events)
+      const isLate = turn.write(compress ? LONG : 'late', !compress)
+      if (!compress) await expectSent(sent(text('late')))
+      sender.cancel()
+      expect(events).toEqual(['turn', ...(compress ? ['cancelled', 'cancelled'] : ['turn', 'cancelled'])])
+      const count = host.pieces.length
+      await isLate
+      await turn.write('never', false)
+      await turn.write('never', true)
+      turn.leave()
+      expect(host.pieces).toHaveLength(count)
+    }
+  })
+
+  it('fails when zlib does', async () => {
+    const { sender, expectSent } = setup(role)
+    const failure = new Error('no memory')
+    const spy = vi.spyOn(MessageDeflate.prototype, 'compressFragmentLater')
+    onTestFinished(() => spy.mockRestore())
+    spy.mockImplementationOnce((_payload, _isFirst, _isLast, done) => done(failure, Buffer.alloc(0)))
+    await expect(begin(sender, true).all[0]!.write(LONG, false)).rejects.toBe(failure)
+    await expectSent()
   })
 })
 

@@ -1,7 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 import type { EventEmitter } from 'node:events'
-import { type ClientRequest, type IncomingMessage, type RequestOptions, request as requestHttp } from 'node:http'
-import { request as requestHttps } from 'node:https'
+import type { ClientRequest, IncomingMessage, RequestOptions } from 'node:http'
 import * as net from 'node:net'
 import type { Duplex } from 'node:stream'
 import tls from 'node:tls'
@@ -9,6 +8,7 @@ import { HANDSHAKE_GUID } from '../../constants.ts'
 import type { DeflateProfile } from '../../deflate.ts'
 import { isToken } from '../../headers.ts'
 import { acceptAnswer, formatOffer, type PerMessageDeflateOptions } from './extension.ts'
+import { http, https } from './node-http.ts'
 import type { ClientOptions } from './options.ts'
 
 /*
@@ -100,7 +100,7 @@ export class Dialing {
     const key = randomBytes(16).toString('base64')
     const deflateOffer = this.#deflateOffer
     const options = this.#requestOptions(url, isSecure, isUnixSocket, key, deflateOffer)
-    const request = (isSecure ? requestHttps : requestHttp)(options)
+    const request = (isSecure ? https : http).request(options)
     this.#request = request
     if (this.#redirects > 0) this.#websocket.emit('redirect', this.#websocket.url, request)
     if (options.timeout !== undefined && options.timeout > 0) {

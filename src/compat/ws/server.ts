@@ -1,12 +1,5 @@
 import { EventEmitter } from 'node:events'
-import {
-  createServer,
-  type Server as HttpServer,
-  type IncomingMessage,
-  type OutgoingHttpHeaders,
-  type ServerResponse,
-  STATUS_CODES,
-} from 'node:http'
+import type { Server as HttpServer, IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http'
 import type { Server as HttpsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
@@ -14,6 +7,7 @@ import type { DeflateProfile } from '../../deflate.ts'
 import { acceptFor } from '../../handshake.ts'
 import { parseSubprotocols } from '../../headers.ts'
 import { acceptOffers, type PerMessageDeflateOptions } from './extension.ts'
+import { http } from './node-http.ts'
 import { CONNECTION_DEFAULTS, type CommonOptions } from './options.ts'
 import { WebSocket } from './websocket.ts'
 
@@ -166,7 +160,7 @@ export class WebSocketServer<
     this.options = given
     const { server, port, host, backlog, clientTracking } = given
     if (port !== undefined && port !== null) {
-      this._server = createServer(refusePlainRequest)
+      this._server = http.createServer(refusePlainRequest)
       this._server.listen(port as number, host as string, backlog as number, callback)
     } else if (server) this._server = server as HttpServer
     if (this._server) this.#listenTo(this._server)
@@ -416,14 +410,14 @@ function isHttpServer(value: unknown): value is HttpServer {
 }
 
 function refusePlainRequest(_request: IncomingMessage, response: ServerResponse): void {
-  const body = STATUS_CODES[426] as string
+  const body = http.STATUS_CODES[426] as string
   response.writeHead(426, { 'Content-Length': body.length, 'Content-Type': 'text/plain' })
   response.end(body)
 }
 
 /** Refuses a handshake, as plain HTTP. */
 function abortHandshake(socket: Duplex, code: number, message?: string, headers: OutgoingHttpHeaders = {}): void {
-  const body = message || (STATUS_CODES[code] ?? '')
+  const body = message || (http.STATUS_CODES[code] ?? '')
   const fields: OutgoingHttpHeaders = {
     Connection: 'close',
     'Content-Type': 'text/html',
@@ -432,5 +426,5 @@ function abortHandshake(socket: Duplex, code: number, message?: string, headers:
   }
   socket.once('finish', () => socket.destroy())
   const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}`)
-  socket.end(`HTTP/1.1 ${code} ${STATUS_CODES[code]}\r\n${lines.join('\r\n')}\r\n\r\n${body}`)
+  socket.end(`HTTP/1.1 ${code} ${http.STATUS_CODES[code]}\r\n${lines.join('\r\n')}\r\n\r\n${body}`)
 }
