@@ -8,7 +8,6 @@ import { Inbox, type Message } from './inbox.ts'
 import {
   closedError,
   type IncomingMessage,
-  type IntakeHost,
   MessageIntake,
   type MessageStream,
   type SendStreamOptions,
@@ -109,7 +108,7 @@ const BACKLOG_PATIENCE = 4
  * One WebSocket connection: a client of a server, or what `connect` gives. It joins the protocol to a socket, and adds
  * what needs one: time, backpressure in both directions, delivery in order.
  */
-export class WebSocketConnection<UserData = unknown> implements IntakeHost {
+export class WebSocketConnection<UserData = unknown> {
   /** Unique among the connections of this process and, being random, of others. */
   readonly id: string
   /** Yours: what `authorize` has given, or whatever you set. */

@@ -118,9 +118,12 @@ export class MessageDeflate {
     done: (error: Error | null, bytes: Buffer) => void,
   ): void {
     const window = this.#startFragment(isFirst)
-    deflateRaw(payload, deflateOptions(payload, this.profile, window.dictionary), (error, bytes) => {
-      if (error !== null) done(error, EMPTY)
-      else done(null, this.#endFragment(payload, bytes, isLast))
+    inPool((leave) => {
+      deflateRaw(payload, deflateOptions(payload, this.profile, window.dictionary), (error, bytes) => {
+        leave()
+        if (error !== null) done(error, EMPTY)
+        else done(null, this.#endFragment(payload, bytes, isLast))
+      })
     })
   }
 
@@ -193,8 +196,11 @@ export function compressLater(
   done: (compressed: Buffer | undefined) => void,
 ): void {
   // zlib fails for want of memory alone; a message can always go out as it is.
-  deflateRaw(payload, deflateOptions(payload, profile, dictionary), (error, bytes) => {
-    done(error === null ? withoutTail(bytes) : undefined)
+  inPool((leave) => {
+    deflateRaw(payload, deflateOptions(payload, profile, dictionary), (error, bytes) => {
+      leave()
+      done(error === null ? withoutTail(bytes) : undefined)
+    })
   })
 }
 
@@ -248,21 +254,26 @@ function inflateLater(
   done: (error: unknown, inflated: Buffer) => void,
 ): void {
   const inflation = new Inflation(payload, maxBytes, dictionary)
-  const run = (): void => {
+  const run = (leave: () => void): void => {
     inflateRaw(inflation.rest, inflation.options, (error, output) => {
       let isLast = true
       try {
         if (error !== null) throw error
         isLast = inflation.take(output)
       } catch (thrown) {
+        leave()
         done(inflateError(thrown, maxBytes), EMPTY)
         return
       }
-      if (isLast) done(undefined, inflation.result())
-      else run()
+      if (!isLast) {
+        run(leave)
+        return
+      }
+      leave()
+      done(undefined, inflation.result())
     })
   }
-  run()
+  inPool(run)
 }
 
 /** What zlib gives with the option `info`. */
@@ -350,6 +361,35 @@ export function notDeflate(cause?: unknown): ProtocolError {
     'a compressed message is not deflate data',
     { cause },
   )
+}
+
+// ── the thread pool ───
+
+/** More of it at once would not be done sooner, and each needs memory for what comes out: the peers choose how much. */
+const MAX_IN_POOL = 8
+let inPoolCount = 0
+const waitingForPool: ((leave: () => void) => void)[] = []
+
+/** Begins the work when it is its turn; it calls `leave` when it is through. */
+function inPool(work: (leave: () => void) => void): void {
+  if (inPoolCount === MAX_IN_POOL) {
+    waitingForPool.push(work)
+    return
+  }
+  inPoolCount++
+  try {
+    work(leavePool)
+  } catch (error) {
+    // zlib refuses its options, say: the place is free again.
+    leavePool()
+    throw error
+  }
+}
+
+function leavePool(): void {
+  inPoolCount--
+  const next = waitingForPool.shift()
+  if (next !== undefined) inPool(next)
 }
 
 // ── windows ───

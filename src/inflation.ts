@@ -139,6 +139,7 @@ export class MessageInflation {
   }
 
   #take(bytes: Buffer): void {
+    // What was ready is still given when the stream is destroyed.
     if (this.#closed) return
     this.#length += bytes.length
     if (this.#length > this.#maxBytes) {
@@ -167,7 +168,6 @@ export class MessageInflation {
   }
 
   #fail(error: unknown): void {
-    if (this.#closed) return
     this.close()
     this.#user.onError(inflateError(error, this.#maxBytes))
   }

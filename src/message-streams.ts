@@ -71,9 +71,11 @@ export class MessageIntake implements PieceHandler {
     return this.#unreadBytes >= UNREAD_BYTES
   }
 
-  /** Whether it is this with which a message has failed: no news to anybody when a handler passes it on. */
+  /** Whether it is of this that a message has failed which was cut: no news to anybody when a handler passes it on. */
   isFailure(error: unknown): boolean {
-    return this.#failure !== undefined && error === this.#failure
+    if (this.#failure === undefined) return false
+    // A stream on the way out fails at the same time.
+    return error === this.#failure || (error instanceof WebSocketError && error.code === 'ERR_CONNECTION_CLOSED')
   }
 
   onStart(isBinary: boolean): void {

@@ -8,6 +8,9 @@ export interface OutboxStep {
   cancel?(): void
 }
 
+/** So many steps that are done are forgotten at once. */
+const COMPACT_FROM = 64
+
 /**
  * What waits to be sent because something before it is not ready: a long message that is being compressed, a message
  * that is written piece by piece. It exists only while something waits.
@@ -18,7 +21,9 @@ export class Outbox {
   /** So many waited at the most. */
   mostBytes = 0
   readonly #emptied: () => void
-  #steps: OutboxStep[] = []
+  /** From `#next` on; what is before is done. To shift a long array moves all of it. */
+  #steps: (OutboxStep | undefined)[] = []
+  #next = 0
   #running = false
 
   constructor(emptied: () => void) {
@@ -37,21 +42,29 @@ export class Outbox {
   clear(): void {
     const steps = this.#steps
     this.#steps = []
+    this.#next = 0
     this.bytes = 0
-    for (const step of steps) step.cancel?.()
+    for (const step of steps) step?.cancel?.()
+  }
+
+  #advance(): void {
+    this.#steps[this.#next++] = undefined
+    if (this.#next < COMPACT_FROM || this.#next * 2 < this.#steps.length) return
+    this.#steps = this.#steps.slice(this.#next)
+    this.#next = 0
   }
 
   #run(): void {
     if (this.#running) return
     this.#running = true
-    for (let step = this.#steps[0]; step !== undefined; step = this.#steps[0]) {
+    for (let step = this.#steps[this.#next]; step !== undefined; step = this.#steps[this.#next]) {
       const current = step
       let finished = false
       let waiting = false
       step.run(() => {
-        if (finished || this.#steps[0] !== current) return
+        if (finished || this.#steps[this.#next] !== current) return
         finished = true
-        this.#steps.shift()
+        this.#advance()
         this.bytes -= current.bytes
         if (!waiting) return
         this.#running = false

@@ -40,6 +40,16 @@ export interface SenderOptions {
   readonly defer?: ((work: () => void) => void) | undefined
 }
 
+/** Gets a payload, and calls back with it. */
+type Fetch = (done: (payload: Uint8Array) => void) => void
+
+/** What a fragment of a message is to be. */
+interface FragmentOptions {
+  readonly isLast: boolean
+  readonly compress?: boolean
+  readonly masked?: boolean
+}
+
 /** A message that is sent in fragments has its turn. */
 export interface FragmentWriter {
   /** Sends a fragment, and calls back when it is on its way to the socket, or cannot be sent. One at a time. */
@@ -50,6 +60,8 @@ export interface FragmentWriter {
 
 /** Longest text, in UTF-16 units, that is encoded in the sink's area; longer ones get memory of their own. */
 const ENCODED_IN_PLACE = 1_048_576
+/** Messages that are compressed one after the other, where that is deferred, before it is deferred again. */
+const COMPRESSED_IN_ONE_GO = 16
 /** Longer payloads of binary messages are not copied when they need no mask. */
 const COPIED_BYTES = 16_384
 
@@ -60,6 +72,8 @@ export class MessageSender {
   readonly #deflate: MessageDeflate | undefined
   /** Set while something waits. */
   #outbox: Outbox | undefined = undefined
+  /** Messages since compression was last deferred. */
+  #deferred = 0
   /** Set between the first and the last fragment of a message. */
   #fragmenting: 'plain' | 'compressed' | undefined = undefined
 
@@ -122,21 +136,28 @@ export class MessageSender {
    * A fragment of a message (§5.4). `compress` counts with the first of them; `masked` is for those who do not want what
    * the role demands.
    */
-  sendFragment(
-    opcode: Opcode,
-    payload: Uint8Array,
-    { isLast, compress, masked }: { readonly isLast: boolean; readonly compress?: boolean; readonly masked?: boolean },
-  ): void {
+  sendFragment(opcode: Opcode, payload: Uint8Array, options: FragmentOptions): void {
+    const write = this.#planFragment(opcode, options)
+    const kept = this.#outbox !== undefined ? Buffer.from(payload) : payload
+    this.#inOrder(payload.length, () => write(kept))
+  }
+
+  /** The same for a payload that is fetched when it is its turn; what is sent after it waits. */
+  sendFetchedFragment(opcode: Opcode, size: number, fetch: Fetch, options: FragmentOptions): void {
+    this.doFetched(size, fetch, this.#planFragment(opcode, options))
+  }
+
+  /** What a fragment is depends on those that were given before it, not on when it leaves. */
+  #planFragment(opcode: Opcode, { isLast, compress, masked }: FragmentOptions): (payload: Uint8Array) => void {
     const isFirst = this.#fragmenting === undefined
     const deflate = this.#deflate
     const compresses = isFirst ? deflate !== undefined && compress === true : this.#fragmenting === 'compressed'
     this.#fragmenting = isLast ? undefined : compresses ? 'compressed' : 'plain'
-    const kept = this.#outbox !== undefined ? Buffer.from(payload) : payload
-    this.#inOrder(payload.length, () => {
-      const bytes = compresses ? deflate!.compressFragment(kept, isFirst, isLast) : kept
-      const first = firstByte(isFirst ? opcode : Opcode.CONTINUATION, isLast, compresses && isFirst)
+    const first = firstByte(isFirst ? opcode : Opcode.CONTINUATION, isLast, compresses && isFirst)
+    return (payload) => {
+      const bytes = compresses ? deflate!.compressFragment(payload, isFirst, isLast) : payload
       this.#writeFrame(first, bytes, masked)
-    })
+    }
   }
 
   /**
@@ -200,22 +221,22 @@ export class MessageSender {
   }
 
   /** Fetches a payload when it is its turn, and does something with it; what is sent after it waits. */
-  doFetched(
-    size: number,
-    fetch: (done: (payload: Uint8Array) => void) => void,
-    action: (payload: Uint8Array) => void,
-  ): void {
+  doFetched(size: number, fetch: Fetch, action: (payload: Uint8Array) => void): void {
     this.#queue(size, (done) => fetch((payload) => done(() => action(payload))))
   }
 
-  /** A message, whatever waits: for the action of `doFetched`. */
-  writeNow(opcode: Opcode, payload: Uint8Array, compress: boolean | undefined): void {
-    this.#writeMessage(opcode, payload, this.#compressNow(payload, compress))
-  }
-
-  #compressNow(payload: Uint8Array, compress: boolean | undefined): Buffer | undefined {
+  /** A message of which the payload is fetched when it is its turn; what is sent after it waits. */
+  sendFetched(opcode: Opcode, size: number, fetch: Fetch, compress: boolean | undefined): void {
     const deflate = this.#deflate
-    return deflate !== undefined && this.#isWorthIt(payload.length, compress) ? deflate.compress(payload) : undefined
+    this.#queue(size, (done) =>
+      fetch((payload) => {
+        if (deflate === undefined || !this.#isWorthIt(payload.length, compress)) {
+          done(() => this.#writeMessage(opcode, payload, undefined))
+        } else {
+          deflate.compressLater(payload, (compressed) => done(() => this.#writeMessage(opcode, payload, compressed)))
+        }
+      }),
+    )
   }
 
   /** Gives up what waits. */
@@ -244,8 +265,12 @@ export class MessageSender {
       const write = (): void => this.#writeMessage(opcode, payload, deflate.compress(payload))
       const { defer } = this.#options
       // What waits for a message before it comes in a later turn as it is; together they leave in one write.
-      if (defer === undefined || this.#outbox !== undefined) this.#inOrder(payload.length, write)
-      else this.#queue(payload.length, (done) => defer(() => done(write)))
+      const isLater = this.#outbox !== undefined && ++this.#deferred < COMPRESSED_IN_ONE_GO
+      if (defer === undefined || isLater) this.#inOrder(payload.length, write)
+      else {
+        this.#deferred = 0
+        this.#queue(payload.length, (done) => defer(() => done(write)))
+      }
     } else {
       this.#queue(payload.length, (done) => {
         deflate.compressLater(payload, (compressed) => done(() => this.#writeMessage(opcode, payload, compressed)))

@@ -496,6 +496,31 @@ describe('what is inflated at once', () => {
   })
 })
 
+describe('a fragment that is compressed in the pool', () => {
+  const run = (deflate: MessageDeflate, part: Buffer, isFirst: boolean, isLast: boolean): Promise<Buffer> =>
+    new Promise((resolve, reject) => {
+      deflate.compressFragmentLater(part, isFirst, isLast, (error, bytes) => (error ? reject(error) : resolve(bytes)))
+    })
+
+  it('is what it is when it is compressed at once', async () => {
+    for (const takeover of [{}, TAKEOVER]) {
+      const [one, other] = [newDeflate(takeover), newDeflate(takeover)]
+      for (let message = 0; message < 2; message++) {
+        for (let part = 0; part < 3; part++) {
+          const payload = records(30_000, part)
+          const later = await run(one, payload, part === 0, part === 2)
+          expect(later.equals(other.compressFragment(payload, part === 0, part === 2))).toBe(true)
+        }
+      }
+    }
+  })
+
+  it('fails with what zlib fails with', async () => {
+    zlib.failure = Object.assign(new Error('no memory'), { code: 'Z_MEM_ERROR' })
+    await expect(run(newDeflate(), records(100), true, false)).rejects.toThrow('no memory')
+  })
+})
+
 describe('a bomb', () => {
   it('costs no more than the limit allows', async () => {
     const bomb = deflated(Buffer.alloc(80 * MIB))

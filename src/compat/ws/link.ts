@@ -36,6 +36,7 @@ export const kPong: unique symbol = Symbol('pong')
 export const kCloseFrame: unique symbol = Symbol('closeFrame')
 export const kFailed: unique symbol = Symbol('failed')
 export const kEnded: unique symbol = Symbol('ended')
+export const kClosing: unique symbol = Symbol('closing')
 export const kClosed: unique symbol = Symbol('closed')
 
 /** Who is told what happens on a link. */
@@ -49,7 +50,8 @@ export interface LinkUser {
   [kFailed](error: unknown): void
   /** The peer has ended TCP. */
   [kEnded](): void
-  /** The socket is gone, and everything that it has brought is delivered. */
+  /** The socket is gone, and everything that it has brought is delivered; callbacks follow, and then `kClosed`. */
+  [kClosing](): void
   [kClosed](): void
 }
 
@@ -60,8 +62,18 @@ function limit(value: number | undefined): number {
   return value === undefined || value <= 0 ? Number.POSITIVE_INFINITY : value
 }
 
+/** So many connections compress what waits before others have their turn on the event loop. */
+const MAX_DEFERRED = 64
+let deferred = 0
+
 function defer(work: () => void): void {
-  process.nextTick(work)
+  if (deferred === 0) {
+    setImmediate(() => {
+      deferred = 0
+    })
+  }
+  if (deferred++ < MAX_DEFERRED) process.nextTick(work)
+  else setImmediate(work)
 }
 
 /** Listeners of the user's are called as an emitter calls them: what they throw is the process's, not the connection's. */
@@ -142,7 +154,10 @@ export class Link implements ProtocolHost, OutputHost, Conversation, SocketPeer 
         else if (this.output.unsentBytes === 0) process.nextTick(callback)
         else this.#callbacks.push({ end: this.output.acceptedBytes, callback })
       },
-      () => process.nextTick(callback, cancelled()),
+      () => {
+        if (this.#gone) callUser(() => callback(cancelled()))
+        else process.nextTick(callback, cancelled())
+      },
     )
   }
 
@@ -178,6 +193,12 @@ export class Link implements ProtocolHost, OutputHost, Conversation, SocketPeer 
 
   receive(chunk: Buffer): void {
     if (this.#finished) return
+    if (this.#holds > 0) {
+      // A program has set the socket going itself.
+      this.socket.pause()
+      this.socket.unshift(chunk)
+      return
+    }
     const { maxBufferedChunks } = this.#settings
     if (this.#chunks >= limit(maxBufferedChunks)) {
       this.onFailed(tooManyChunks(this.#chunks))
@@ -208,8 +229,10 @@ export class Link implements ProtocolHost, OutputHost, Conversation, SocketPeer 
       if (chunk !== null) this.receive(chunk)
     }
     if (this.#holds > 0) return
-    this.protocol.receiveEnd()
+    // As with ws: the callbacks of what has not left, in order, and then `close`.
+    this.#user[kClosing]()
     this.#failCallbacks()
+    this.protocol.receiveEnd()
     this.output.close(destroyedError)
     callUser(() => this.#user[kClosed]())
   }

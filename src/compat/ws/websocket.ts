@@ -18,6 +18,7 @@ import {
   closePayload,
   kClosed,
   kCloseFrame,
+  kClosing,
   kEnded,
   kFailed,
   kMessage,
@@ -340,8 +341,12 @@ export class WebSocket extends EventEmitter {
   }
 
   /** @internal */
-  [kClosed](): void {
+  [kClosing](): void {
     this._readyState = CLOSING
+  }
+
+  /** @internal */
+  [kClosed](): void {
     if (this._closeTimer !== null) clearTimeout(this._closeTimer)
     this.#emitClose()
   }
@@ -420,25 +425,19 @@ export class WebSocket extends EventEmitter {
       ...given,
     }
     const opcode = binary ? Opcode.BINARY : Opcode.TEXT
+    const { sender } = this.#link!.protocol
+    const isUsual = fin === true && !sender.isFragmenting && (mask === undefined || mask === !this._isServer)
+    const fragment = { isLast: fin === true, compress: compress !== false, masked: mask ?? !this._isServer }
     if (isBlob(message)) {
-      this.#sendBlob(message, opcode, compress)
+      this.#readBlob(message, (read) => {
+        if (isUsual) sender.sendFetched(opcode, message.size, read, compress)
+        else sender.sendFetchedFragment(opcode, message.size, read, fragment)
+      })
       return
     }
     const payload = toBuffer(message || '')
-    const { sender } = this.#link!.protocol
-    const isUsual = fin === true && !sender.isFragmenting && (mask === undefined || mask === !this._isServer)
     if (isUsual) this.#link!.sendPayload(opcode, payload, compress)
-    else {
-      const masked = mask ?? !this._isServer
-      sender.sendFragment(opcode, payload, { isLast: fin === true, compress: compress !== false, masked })
-    }
-  }
-
-  #sendBlob(blob: Blob, opcode: Opcode, compress: boolean | undefined): void {
-    const { sender } = this.#link!.protocol
-    this.#readBlob(blob, (read) =>
-      sender.doFetched(blob.size, read, (payload) => sender.writeNow(opcode, payload, compress)),
-    )
+    else sender.sendFragment(opcode, payload, fragment)
   }
 
   /** Reads a blob when it is its turn; what was sent behind it waits. */
@@ -451,6 +450,7 @@ export class WebSocket extends EventEmitter {
           done(new Uint8Array(content))
         },
         (error) => {
+          this.#readsBlob = false
           this.#blobFailure = error
           this.#link!.protocol.sender.cancel()
           process.nextTick(() => this.#failReading(error))
@@ -464,6 +464,7 @@ export class WebSocket extends EventEmitter {
   }
 
   #failReading(error: unknown): void {
+    if (this._readyState === CLOSED) return
     this._readyState = CLOSING
     this.#emitError(error)
     this.#link?.output.end()
