@@ -4,12 +4,17 @@ import { existsSync, readdirSync, statSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { cores, type Program } from './processes.ts'
+import type { Workload } from './workloads.ts'
 
 export interface Contestant {
   name: string
   title: string
   /** Its answers have the right size only. */
   unverified?: true
+  /** What its program is told to compress with, where a workload compresses; without it, it takes no part in those. */
+  compression?: 'default' | 'takeover'
+  /** It takes part in nothing else. */
+  compressesOnly?: true
   program: Program
 }
 
@@ -17,6 +22,17 @@ export interface Contestant {
 export const baseline = 'ws'
 /** The one in bold. */
 export const own = 'fullduplex'
+
+/** Whether it takes part in a workload. */
+export function takesPart({ name, compression, compressesOnly }: Contestant, workload: Workload): boolean {
+  if (workload.without?.includes(name)) return false
+  return workload.compressed ? compression !== undefined : compressesOnly !== true
+}
+
+/** Its program for a workload. */
+export function programFor({ program, compression = 'default' }: Contestant, { compressed }: Workload): Program {
+  return compressed ? { ...program, env: { ...program.env, COMPRESSION: compression } } : program
+}
 
 const root = new URL('..', import.meta.url)
 const path = (file: string) => fileURLToPath(new URL(file, import.meta.url))
@@ -31,12 +47,31 @@ export function contestants(node: string, builds: readonly string[]): Contestant
   })
   const bun = findBun()
   return [
-    { name: own, title: 'fullduplex', program: onNode('servers/fullduplex.mjs') },
+    { name: own, title: 'fullduplex', compression: 'default', program: onNode('servers/fullduplex.mjs') },
+    {
+      name: 'fullduplex-takeover',
+      title: 'fullduplex, context takeover',
+      compression: 'takeover',
+      compressesOnly: true,
+      program: onNode('servers/fullduplex.mjs'),
+    },
+    {
+      name: 'fullduplex-ws',
+      title: 'fullduplex/ws',
+      compression: 'default',
+      program: onNode('servers/ws.mjs', { WS_DROP_IN: '1' }),
+    },
     ...builds.map((build) => {
       const [name = '', folder = ''] = build.split('=')
-      return { name, title: name, program: onNode('servers/fullduplex.mjs', { FULLDUPLEX_DIST: folder }) }
+      const program = onNode('servers/fullduplex.mjs', { FULLDUPLEX_DIST: folder })
+      return { name, title: name, compression: 'default' as const, program }
     }),
-    { name: 'ws', title: 'ws', program: onNode('servers/ws.mjs', { WS_NO_BUFFER_UTIL: '1' }) },
+    {
+      name: 'ws',
+      title: 'ws',
+      compression: 'default',
+      program: onNode('servers/ws.mjs', { WS_NO_BUFFER_UTIL: '1' }),
+    },
     { name: 'ws-bufferutil', title: 'ws + bufferutil', program: onNode('servers/ws.mjs') },
     { name: 'floor', title: 'node:net floor', unverified: true, program: onNode('servers/floor.mjs') },
     ...(bun

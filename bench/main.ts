@@ -2,11 +2,11 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { cpus, release } from 'node:os'
 import { fileURLToPath } from 'node:url'
-import { build, type Contestant, own } from './contestants.ts'
+import { build, type Contestant, own, programFor, takesPart } from './contestants.ts'
 import { needsBuild, type Options, readOptions } from './options.ts'
 import { Child, cores, pinned } from './processes.ts'
 import type { Entry, Environment, Outcome } from './report/figures.ts'
-import { details, markdown } from './report/markdown.ts'
+import { details, markdown, summary } from './report/markdown.ts'
 import { svg } from './report/svg.ts'
 import { round } from './rounds.ts'
 import type { Workload } from './workloads.ts'
@@ -43,13 +43,13 @@ try {
 } finally {
   await load.stop()
 }
-console.log(`\n${markdown({ environment, outcomes }).split('\n\n').slice(0, 2).join('\n\n')}`)
+console.log(`\n${summary({ environment, outcomes })}`)
 
 async function measure(workload: Workload): Promise<Outcome> {
-  const wanted = options.contestants.filter(({ name }) => !workload.without?.includes(name))
+  const wanted = options.contestants.filter((contestant) => takesPart(contestant, workload))
   const fresh = workload.kind === 'idle'
   const rounds = fresh || workload.kind === 'pieces' ? Math.min(options.rounds, FEW_ROUNDS) : options.rounds
-  let running = await startAll(wanted)
+  let running = await startAll(wanted, workload)
   const entries = running.map(({ entry }) => entry)
   try {
     // The first round warms up, and every byte of it is compared.
@@ -57,7 +57,7 @@ async function measure(workload: Workload): Promise<Outcome> {
     for (let i = 0; i < rounds; i++) {
       for (const each of running) await attempt(each, workload, false)
       // Memory is that of a process which has not done anything before.
-      if (fresh && i + 1 < rounds) running = await restart(running)
+      if (fresh && i + 1 < rounds) running = await restart(running, workload)
     }
   } finally {
     await stopAll(running)
@@ -80,11 +80,11 @@ async function attempt({ contestant, server, entry }: Running, workload: Workloa
   }
 }
 
-async function startAll(contestants: readonly Contestant[]): Promise<Running[]> {
+async function startAll(contestants: readonly Contestant[], workload: Workload): Promise<Running[]> {
   const running: Running[] = []
   for (const contestant of contestants) {
     try {
-      const server = await Child.start(contestant.program)
+      const server = await Child.start(programFor(contestant, workload))
       const { name, title } = contestant
       running.push({ contestant, server, entry: { name, title, about: server.about, samples: [], failures: [] } })
     } catch (error) {
@@ -95,9 +95,11 @@ async function startAll(contestants: readonly Contestant[]): Promise<Running[]> 
   return running
 }
 
-async function restart(running: readonly Running[]): Promise<Running[]> {
+async function restart(running: readonly Running[], workload: Workload): Promise<Running[]> {
   await stopAll(running)
-  return Promise.all(running.map(async (each) => ({ ...each, server: await Child.start(each.contestant.program) })))
+  return Promise.all(
+    running.map(async (each) => ({ ...each, server: await Child.start(programFor(each.contestant, workload)) })),
+  )
 }
 
 async function stopAll(running: readonly Running[]): Promise<void> {

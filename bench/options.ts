@@ -17,7 +17,8 @@ const help = `npm run bench -- [options]
 
   --workloads a,b    of: ${workloads.map(({ name, extra }) => (extra ? `(${name})` : name)).join(' ')}
                      (in brackets: only when named)
-  --servers a,b      of: fullduplex ws ws-bufferutil floor bun (when it is found in PATH or as $BUN)
+  --servers a,b      of: fullduplex fullduplex-takeover fullduplex-ws ws ws-bufferutil floor
+                     bun (when it is found in PATH or as $BUN)
   --rounds N         counted rounds per server and workload [7]; memory and pieces: at most 3
   --seconds S        length of a round [0.5]
   --json F           write every round to F
@@ -67,7 +68,7 @@ export function readOptions(): Options {
   }
 }
 
-export const needsBuild = ({ contestants }: Options): boolean => contestants.some(({ name }) => name === own)
+export const needsBuild = ({ contestants }: Options): boolean => contestants.some(({ name }) => name.startsWith(own))
 
 function pick<T extends { name: string }>(all: readonly T[], what: string, names: string): T[] {
   return names.split(',').map((name) => {

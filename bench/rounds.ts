@@ -1,6 +1,6 @@
 // One round of one workload against one server.
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { LoadRequest, RunResult } from './load/driver.ts'
+import type { LoadRequest, RunResult, Wire } from './load/driver.ts'
 import type { Child } from './processes.ts'
 import { growth, type IdleWorkload, type PiecesWorkload, type Workload } from './workloads.ts'
 
@@ -16,6 +16,11 @@ export interface Sample {
   loadBusy: number
   /** The cost at each size, where a workload has several. */
   costs?: number[]
+  /** Bytes on the wire per unit, where they are counted. */
+  wire?: Wire
+  /** What a connection takes of V8's heap and of the memory outside that V8 knows of; for idle connections. */
+  heapBytes?: number
+  externalBytes?: number
 }
 
 export interface Plan {
@@ -29,6 +34,8 @@ export interface Plan {
 export interface Usage {
   cpu: NodeJS.CpuUsage
   rss: number
+  heap: number
+  external: number
 }
 
 /** Connections that are there before memory is first read, so that what a server needs once is not counted. */
@@ -74,6 +81,7 @@ async function counted(server: Child, load: Child, request: LoadRequest): Promis
     rssBytes: after.rss,
     serverBusy: cpuMicros / 1e6 / run.seconds,
     loadBusy: run.cpuMicros / 1e6 / run.seconds,
+    ...(run.wire && { wire: { to: run.wire.to / run.units, from: run.wire.from / run.units } }),
   }
 }
 
@@ -93,20 +101,22 @@ async function memory(workload: IdleWorkload, server: Child, load: Child): Promi
   const run = await load.ask<RunResult>(running(0, workload.clients))
   const after = await settled(server)
   return {
-    cost: (after - before) / run.units,
+    cost: (after.rss - before.rss) / run.units,
+    heapBytes: (after.heap - before.heap) / run.units,
+    externalBytes: (after.external - before.external) / run.units,
     rate: run.units / run.seconds,
-    rssBytes: after,
+    rssBytes: after.rss,
     serverBusy: Number.NaN,
     loadBusy: run.cpuMicros / 1e6 / run.seconds,
   }
 }
 
-/** Resident memory after three collections. */
-async function settled(server: Child): Promise<number> {
+/** Memory after three collections. */
+async function settled(server: Child): Promise<Usage> {
   await sleep(500)
   for (let i = 0; i < 3; i++) {
     await server.ask({ ask: 'collect' })
     await sleep(300)
   }
-  return (await server.ask<Usage>({ ask: 'usage' })).rss
+  return server.ask<Usage>({ ask: 'usage' })
 }

@@ -28,6 +28,8 @@ export interface ConnectWorkload extends Named {
 export interface IdleWorkload extends Named {
   kind: 'idle'
   clients: number
+  /** What each of them sends, and gets back, before it is idle. */
+  before?: { messages: number; size: number; content: Content }
 }
 /** One message in many pieces, at four sizes: a piece must not cost more because the message is longer. */
 export interface PiecesWorkload extends Named {
@@ -42,6 +44,8 @@ export interface PiecesWorkload extends Named {
 interface Named {
   name: string
   title: string
+  /** With permessage-deflate; only servers that can are asked. */
+  compressed?: true
   /** Servers for which the workload makes no sense. */
   without?: readonly string[]
   /** Only on demand. */
@@ -49,7 +53,7 @@ interface Named {
 }
 
 export type Workload = EchoWorkload | BroadcastWorkload | ConnectWorkload | IdleWorkload | PiecesWorkload
-export type Content = 'ascii' | 'mixed' | 'binary'
+export type Content = 'ascii' | 'mixed' | 'binary' | 'json'
 
 /** The multiples of the smallest message at which `pieces` is measured. */
 export const growth = [1, 2, 4, 8] as const
@@ -72,6 +76,8 @@ const echo = (name: string, title: string, clients: number, size: number, inFlig
   inFlight,
   content: 'ascii',
 })
+
+const compressed = (workload: EchoWorkload): EchoWorkload => ({ ...workload, content: 'json', compressed: true })
 
 export const workloads: readonly Workload[] = [
   echo('echo-16', 'Echo 16 B, one in flight', 64, 16, 1),
@@ -101,6 +107,18 @@ export const workloads: readonly Workload[] = [
   { kind: 'connect', name: 'connect-drop', title: 'Connect, cut', clients: 64, polite: false },
   { kind: 'connect', name: 'connect-close', title: 'Connect, close politely', clients: 64, polite: true },
   { kind: 'idle', name: 'idle-10k', title: 'Idle connection (memory)', clients: 10_000 },
+  compressed(echo('deflate-128-x16', 'Deflate 128 B, 16 in flight', 64, 128, 16)),
+  compressed(echo('deflate-1k-x16', 'Deflate 1 KiB, 16 in flight', 64, 1024, 16)),
+  compressed(echo('deflate-16k', 'Deflate 16 KiB, one in flight', 16, 16_384, 1)),
+  {
+    kind: 'idle',
+    name: 'deflate-idle',
+    title: 'Idle connection after 40 compressed KiB (memory)',
+    clients: 4000,
+    compressed: true,
+    // More than the largest window there is.
+    before: { messages: 10, size: 4096, content: 'json' },
+  },
   {
     kind: 'pieces',
     name: 'bytewise',

@@ -321,7 +321,9 @@ class Exchange implements SocketPeer {
   /** The server's one line of text says more than its status. */
   #readRefusal(refusal: ResponseHead, chunk: Buffer): void {
     this.#refusalText = Buffer.concat([this.#refusalText, chunk])
-    const expected = Math.min(Number(refusal.headers.get('content-length') ?? MAX_REFUSAL_BYTES), MAX_REFUSAL_BYTES)
+    const announced = Number(refusal.headers.get('content-length') ?? MAX_REFUSAL_BYTES)
+    // One that is no number counts as none.
+    const expected = announced < MAX_REFUSAL_BYTES ? announced : MAX_REFUSAL_BYTES
     if (this.#refusalText.length >= expected || refusal.headers.has('transfer-encoding')) this.#failRefused(refusal)
   }
 

@@ -36,6 +36,11 @@ export function findRepeated(data: string | Uint8Array, opcode: Opcode, to: obje
   return prepared
 }
 
+/** A connection is gone: what was sent last must not hold on to it. */
+export function forgetReceiver(gone: object): void {
+  if (receiver === gone) receiver = undefined
+}
+
 function isUnchanged(message: PreparedMessage, data: string | Uint8Array): boolean {
   return typeof data === 'string' || message.payload.equals(data)
 }

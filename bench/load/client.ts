@@ -5,6 +5,8 @@ import { connect, type Socket } from 'node:net'
 export interface Target {
   port: number
   path: string
+  /** Offer permessage-deflate as browsers and ws do. Default false. */
+  offersDeflate?: boolean
   /** Told once about anything that goes wrong. */
   fail(error: Error): void
   /** Connections come from so many addresses in turn (127.0.0.1 only when 1): each has 28,000 ports or so. */
@@ -22,10 +24,12 @@ const shared = Buffer.allocUnsafeSlow(256 * 1024)
 const key = randomBytes(16).toString('base64')
 const accept = createHash('sha1').update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64')
 
+const OFFER = 'Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n'
+
 let turn = 0
 
-/** Resolves when the server has answered 101 with the right Sec-WebSocket-Accept. */
-export function openClient(target: Target, receive: Receive): Promise<Socket> {
+/** Resolves when the server has answered 101 with the right Sec-WebSocket-Accept; `agreed` is shown the answer before. */
+export function openClient(target: Target, receive: Receive, agreed?: (head: string) => void): Promise<Socket> {
   return new Promise((resolve) => {
     let head = ''
     let open = false
@@ -45,6 +49,7 @@ export function openClient(target: Target, receive: Receive): Promise<Socket> {
             if (!head.startsWith('HTTP/1.1 101 ') || !head.includes(accept)) {
               target.fail(new Error(`the handshake was answered with ${JSON.stringify(head.slice(0, 200))}`))
             }
+            agreed?.(head)
             head = ''
             open = true
             resolve(socket)
@@ -59,7 +64,8 @@ export function openClient(target: Target, receive: Receive): Promise<Socket> {
     })
     socket.write(
       `GET ${target.path} HTTP/1.1\r\nHost: 127.0.0.1:${target.port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n` +
-        `Sec-WebSocket-Key: ${key}\r\nSec-WebSocket-Version: 13\r\n\r\n`,
+        `Sec-WebSocket-Key: ${key}\r\nSec-WebSocket-Version: 13\r\n` +
+        `${target.offersDeflate ? OFFER : ''}\r\n`,
       'latin1',
     )
   })

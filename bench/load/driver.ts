@@ -12,10 +12,19 @@ export interface RunResult {
   seconds: number
   /** CPU time of the load process. */
   cpuMicros: number
+  /** Where they are counted: bytes of the frames to the server, and from it. */
+  wire?: Wire | undefined
+}
+
+export interface Wire {
+  to: number
+  from: number
 }
 
 /** One kind of load against one server. */
 export interface Driver {
+  /** Of the latest run, where frames are counted. */
+  readonly wire?: Wire
   open(): Promise<void>
   /**
    * Works for so many seconds, and on until the last answer is there: afterwards nothing is under way and the result

@@ -6,12 +6,12 @@ const TEXT = 1
 const BINARY = 2
 
 /** One frame. With a masking key it is a client's, without one a server's. */
-export function frame(opcode: number, payload: Uint8Array, maskingKey?: Uint8Array, fin = true): Buffer {
+export function frame(opcode: number, payload: Uint8Array, maskingKey?: Uint8Array, fin = true, rsv1 = false): Buffer {
   const size = payload.length
   const extended = size < 126 ? 0 : size < 65_536 ? 2 : 8
   const start = 2 + extended + (maskingKey ? 4 : 0)
   const bytes = Buffer.allocUnsafeSlow(start + size)
-  bytes[0] = (fin ? 0x80 : 0) | opcode
+  bytes[0] = (fin ? 0x80 : 0) | (rsv1 ? 0x40 : 0) | opcode
   bytes[1] = (maskingKey ? 0x80 : 0) | (extended === 0 ? size : extended === 2 ? 126 : 127)
   if (extended === 2) bytes.writeUInt16BE(size, 2)
   if (extended === 8) bytes.writeBigUInt64BE(BigInt(size), 2)
@@ -25,8 +25,9 @@ export function frame(opcode: number, payload: Uint8Array, maskingKey?: Uint8Arr
 
 export const opcodeOf = (content: Content): number => (content === 'binary' ? BINARY : TEXT)
 
-/** `size` random bytes; as text they are valid UTF-8. */
+/** `size` bytes; as text they are valid UTF-8. Random, but for `json`. */
 export function payload(content: Content, size: number): Buffer {
+  if (content === 'json') return records(size)
   const bytes = randomBytes(size)
   if (content === 'ascii') for (let i = 0; i < size; i++) bytes[i] = 0x30 + (bytes[i]! & 0x3f)
   if (content === 'mixed') {
@@ -34,6 +35,28 @@ export function payload(content: Content, size: number): Buffer {
     let at = 0
     while (at + 4 <= size) at += letters[randomInt(letters.length)]!.copy(bytes, at)
     bytes.fill('x', at)
+  }
+  return bytes
+}
+
+const NAMES = ['ann', 'bob', 'carla', 'dmitri', 'elena', 'fatima', 'george', 'hiroshi', 'ines', 'jamal']
+const ACTIONS = ['created', 'updated', 'deleted', 'moved', 'renamed']
+const KINDS = ['order', 'invoice', 'shipment', 'customer']
+
+/** What an application might send: the same keys again and again, other values. The last record is cut off. */
+function records(size: number): Buffer {
+  const bytes = Buffer.alloc(size)
+  for (let at = 0; at < size; ) {
+    const record = {
+      id: randomInt(1_000_000),
+      at: new Date(1.7e12 + randomInt(2 ** 36)).toISOString(),
+      user: NAMES[randomInt(NAMES.length)],
+      action: ACTIONS[randomInt(ACTIONS.length)],
+      kind: KINDS[randomInt(KINDS.length)],
+      total: randomInt(100_000) / 100,
+      open: randomInt(2) === 1,
+    }
+    at += bytes.write(`${JSON.stringify(record)},`, at)
   }
   return bytes
 }

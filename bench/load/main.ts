@@ -2,6 +2,8 @@
 import type { Workload } from '../workloads.ts'
 import { BroadcastDriver } from './broadcast.ts'
 import type { Target } from './client.ts'
+import { CompressedEchoDriver } from './compressed-echo.ts'
+import { CompressedIdleDriver } from './compressed-idle.ts'
 import { ConnectDriver } from './connect.ts'
 import type { Driver, LoadRequest, RunResult } from './driver.ts'
 import { EchoDriver } from './echo.ts'
@@ -23,6 +25,7 @@ async function open(request: LoadRequest & { ask: 'open' }): Promise<void> {
   driver = makeDriver(request.workload, request.verify, {
     port: request.port,
     path: request.workload.kind === 'broadcast' ? '/broadcast' : '/',
+    offersDeflate: request.workload.compressed === true,
     fail,
     addresses: process.platform === 'linux' && ['connect', 'idle'].includes(request.workload.kind) ? 8 : 1,
     mayEnd: request.workload.kind === 'connect',
@@ -33,13 +36,15 @@ async function open(request: LoadRequest & { ask: 'open' }): Promise<void> {
 function makeDriver(workload: Workload, verify: boolean, target: Target): Driver {
   switch (workload.kind) {
     case 'echo':
-      return new EchoDriver(workload, target, verify)
+      return workload.compressed
+        ? new CompressedEchoDriver(workload, target, verify)
+        : new EchoDriver(workload, target, verify)
     case 'broadcast':
       return new BroadcastDriver(workload, target, verify)
     case 'connect':
       return new ConnectDriver(workload, target)
     case 'idle':
-      return new IdleDriver(target)
+      return workload.before ? new CompressedIdleDriver(workload.before, target) : new IdleDriver(target)
     case 'pieces':
       return new PiecesDriver(workload, target, verify)
   }
@@ -57,7 +62,7 @@ async function run(seconds: number, amount?: number): Promise<RunResult> {
     const units = await Promise.race([driver.run(seconds, amount), failed, late])
     const elapsed = (performance.now() - start) / 1000
     const { user, system } = process.cpuUsage(cpu)
-    return { units, seconds: elapsed, cpuMicros: user + system }
+    return { units, seconds: elapsed, cpuMicros: user + system, wire: driver.wire }
   } finally {
     clearTimeout(watchdog)
   }

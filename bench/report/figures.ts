@@ -1,5 +1,6 @@
 // From rounds to figures.
 import { baseline } from '../contestants.ts'
+import type { Wire } from '../load/driver.ts'
 import type { Sample } from '../rounds.ts'
 import type { Workload } from '../workloads.ts'
 
@@ -41,6 +42,10 @@ export interface Figures extends Entry {
   loadBusy: number
   /** Cost at each size, cheapest round. */
   costs: number[] | undefined
+  /** Where they are counted. */
+  wire: Wire | undefined
+  heapBytes: number | undefined
+  externalBytes: number | undefined
   /** How many times less than the baseline it costs: the ratio of the medians and that of the best rounds. */
   times: { median: number; best: number } | undefined
   rateTimes: number | undefined
@@ -66,7 +71,7 @@ export function figuresOf({ entries }: Outcome): Figures[] {
 
 function summarize(entry: Entry): Figures {
   const { samples } = entry
-  const column = (of: (sample: Sample) => number) => samples.map(of)
+  const column = <T>(of: (sample: Sample) => T) => samples.map(of)
   const costs = column(({ cost }) => cost)
   const rates = column(({ rate }) => rate)
   return {
@@ -77,9 +82,20 @@ function summarize(entry: Entry): Figures {
     serverBusy: median(column(({ serverBusy }) => serverBusy)),
     loadBusy: median(column(({ loadBusy }) => loadBusy)),
     costs: samples[0]?.costs?.map((_, size) => Math.min(...samples.map((sample) => sample.costs?.[size] ?? Infinity))),
+    wire: samples[0]!.wire && {
+      to: median(column(({ wire }) => wire!.to)),
+      from: median(column(({ wire }) => wire!.from)),
+    },
+    heapBytes: medianIfAny(column(({ heapBytes }) => heapBytes)),
+    externalBytes: medianIfAny(column(({ externalBytes }) => externalBytes)),
     times: undefined,
     rateTimes: undefined,
   }
+}
+
+function medianIfAny(values: readonly (number | undefined)[]): number | undefined {
+  const known = values.filter((value) => value !== undefined)
+  return known.length > 0 ? median(known) : undefined
 }
 
 export function median(values: readonly number[]): number {

@@ -2,17 +2,28 @@ import { baseline, own } from '../contestants.ts'
 import { unitOf, type Workload } from '../workloads.ts'
 import { type Environment, type Figures, figuresOf, number, type Outcome, type Report, times } from './figures.ts'
 
-export function markdown({ environment, outcomes }: Report): string {
-  return [overview(outcomes), environmentLines(environment, outcomes), ...outcomes.map(details)].join('\n\n')
+export function markdown(report: Report): string {
+  return [summary(report), ...report.outcomes.map(details)].join('\n\n')
 }
 
-/** One line per workload, one column per server. */
+/** The overviews: compression has servers of its own. */
+export function summary({ environment, outcomes }: Report): string {
+  const tables = [false, true].map((compressed) =>
+    outcomes.filter(({ workload }) => (workload.compressed ?? false) === compressed),
+  )
+  const overviews = tables.filter(({ length }) => length > 0).map(overview)
+  return [...overviews, environmentLines(environment, outcomes)].join('\n\n')
+}
+
+/** One line per workload (and one for what else is counted there), one column per server. */
 function overview(outcomes: readonly Outcome[]): string {
   const titles = new Map(outcomes.flatMap(({ entries }) => entries.map(({ name, title }) => [name, title] as const)))
-  const lines = outcomes.map((outcome) => {
-    const figures = new Map(figuresOf(outcome).map((each) => [each.name, each]))
-    const cells = [...titles.keys()].map((name) => overviewCell(figures.get(name)))
-    return row([`${outcome.workload.title}, ${measure(outcome.workload)}`, ...cells])
+  const lines = outcomes.flatMap(({ workload, entries }) => {
+    const figures = new Map(figuresOf({ workload, entries }).map((each) => [each.name, each]))
+    const cells = (of: (figures: Figures | undefined) => string) =>
+      [...titles.keys()].map((name) => of(figures.get(name)))
+    const cost = row([`${workload.title}, ${measure(workload)}`, ...cells(overviewCell)])
+    return workload.compressed ? [cost, row([`… ${besides(workload)}`, ...cells(besidesCell)])] : [cost]
   })
   return [row(['', ...titles.values()]), ruler(titles.size + 1), ...lines].join('\n')
 }
@@ -25,6 +36,17 @@ function overviewCell(figures: Figures | undefined): string {
   return figures.name === own ? `${cost} (**${ratio}**)` : `${cost} (${ratio})`
 }
 
+/** What is counted besides the cost. */
+const besides = ({ kind }: Workload): string =>
+  kind === 'idle' ? 'of it V8 heap / external' : 'bytes on the wire: to / from the server'
+
+function besidesCell(figures: Figures | undefined): string {
+  if (figures?.wire) return `${number(figures.wire.to)} / ${number(figures.wire.from)}`
+  const { heapBytes = Number.NaN, externalBytes = Number.NaN } = figures ?? {}
+  const whole = (bytes: number) => number(Math.round(bytes) || (Number.isNaN(bytes) ? bytes : 0))
+  return `${whole(heapBytes)} / ${whole(externalBytes)}`
+}
+
 const measure = ({ kind }: Workload): string => (kind === 'idle' ? 'bytes' : `µs/${unitOf[kind]}`)
 
 /** Everything about one workload. */
@@ -32,6 +54,7 @@ export function details(outcome: Outcome): string {
   const { workload, entries } = outcome
   const figures = figuresOf(outcome)
   const several = figures.some(({ costs }) => costs)
+  const more = workload.kind === 'idle' || workload.compressed === true
   const header = [
     'Server',
     workload.kind === 'idle'
@@ -44,6 +67,7 @@ export function details(outcome: Outcome): string {
     'RSS MiB',
     'Busy: server / load',
     ...(several ? ['At 1×, 2×, 4×, 8× the size'] : []),
+    ...(more ? [capitalized(besides(workload))] : []),
   ]
   const lines = figures.map((each) =>
     row([
@@ -56,6 +80,7 @@ export function details(outcome: Outcome): string {
       number(each.rssBytes / 1024 / 1024),
       `${percent(each.serverBusy)} / ${percent(each.loadBusy)}`,
       ...(several ? [each.costs?.map(number).join(', ') ?? '–'] : []),
+      ...(more ? [besidesCell(each)] : []),
     ]),
   )
   const failures = entries.flatMap(({ title, failures, samples }) =>
@@ -84,4 +109,5 @@ function environmentLines(environment: Environment, outcomes: readonly Outcome[]
 
 const row = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`
 const ruler = (columns: number): string => `|${' --- |'.repeat(1)}${' --: |'.repeat(columns - 1)}`
+const capitalized = (text: string): string => text[0]!.toUpperCase() + text.slice(1)
 const percent = (share: number): string => (Number.isFinite(share) ? `${Math.round(share * 100)} %` : '–')

@@ -19,6 +19,8 @@ const STYLE = `
     .tiny { font-size: 9.5px; fill: #59636e }
     .own { fill: #0969da }
     .bold { font-weight: 600 }
+    .ours { fill: #80b4ec }
+    .takeover { fill: #4fb3a5 }
     .other { fill: #afb8c1 }
     .bun { fill: #d4a72c }
     .floor { fill: none; stroke: #818b98 }
@@ -27,6 +29,8 @@ const STYLE = `
       text { fill: #e6edf3 }
       .small, .tiny { fill: #9198a1 }
       .own { fill: #4493f8 }
+      .ours { fill: #2a5a94 }
+      .takeover { fill: #2f7d72 }
       .other { fill: #545d68 }
       .bun { fill: #9e7c1f }
       .floor { stroke: #768390 }
@@ -36,14 +40,12 @@ const STYLE = `
 /** A group of bars per workload: ours, then what it is compared to. */
 export function svg({ environment, outcomes }: Report): string {
   const groups = outcomes
+    // Next to nothing, measured with an uncertainty of its own size: no ratio that a chart could show.
+    .filter(({ workload }) => workload.kind !== 'idle' || !workload.compressed)
     .map((outcome) => ({ workload: outcome.workload, figures: figuresOf(outcome).filter(shown) }))
     .filter(({ figures }) => figures.length > 0)
   const longest = Math.max(2, ...groups.flatMap(({ figures }) => figures.map((each) => each.times?.median ?? 0)))
   const x = (value: number) => LABELS + (value / longest) * SCALE
-  const others = [
-    ...new Map(groups.flatMap(({ figures }) => figures.map((each) => [each.name, each.title]))).keys(),
-  ].filter((name) => name !== own)
-
   let y = TOP
   const parts: string[] = []
   for (const { workload, figures } of groups) {
@@ -59,13 +61,13 @@ export function svg({ environment, outcomes }: Report): string {
           `<tspan class="small" dx="6">${number(main.cost.median)} ${unit}</tspan></text>`,
       )
     }
-    for (const each of rest) {
-      const top = y + BAR + 3 + others.indexOf(each.name) * THIN_PITCH
+    for (const [index, each] of rest.entries()) {
+      const top = y + BAR + 3 + index * THIN_PITCH
       const end = x(each.times!.median)
       parts.push(bar(styleOf(each.name), top, end - LABELS, THIN))
       parts.push(`<text class="tiny" x="${(end + 5).toFixed(1)}" y="${top + 7}">${times(each.times!.median)}</text>`)
     }
-    y += BAR + 3 + others.length * THIN_PITCH + GAP
+    y += BAR + 3 + rest.length * THIN_PITCH + GAP
   }
 
   const one = x(1)
@@ -84,8 +86,12 @@ export function svg({ environment, outcomes }: Report): string {
 `
 }
 
-const styleOf = (name: string): string =>
-  [own, 'floor', 'bun'].includes(name) ? (name === own ? 'own' : name) : 'other'
+function styleOf(name: string): string {
+  if (name === own) return 'own'
+  if (name === `${own}-takeover`) return 'takeover'
+  if (name.startsWith(own)) return 'ours'
+  return ['floor', 'bun'].includes(name) ? name : 'other'
+}
 
 const shown = (each: Figures): boolean => each.name !== baseline && each.times !== undefined
 

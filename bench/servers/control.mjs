@@ -7,7 +7,8 @@ const collect = () => (process.versions.bun ? globalThis.Bun.gc(true) : globalTh
 export function ready(port, about) {
   process.on('message', (request) => {
     if (request.ask === 'collect') collect()
-    process.send({ result: { cpu: process.cpuUsage(), rss: process.memoryUsage().rss } })
+    const { rss, heapUsed: heap, external } = process.memoryUsage()
+    process.send({ result: { cpu: process.cpuUsage(), rss, heap, external } })
   })
   process.on('disconnect', () => process.exit())
   process.send({ ready: true, port, about })

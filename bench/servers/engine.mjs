@@ -6,3 +6,6 @@ const { FULLDUPLEX_DIST } = process.env
 const dist = FULLDUPLEX_DIST ? pathToFileURL(`${FULLDUPLEX_DIST}/`) : new URL('../../dist/', import.meta.url)
 
 export const { WebSocketServer } = await import(new URL('index.js', dist).href)
+
+/** The drop-in for ws. */
+export const importDropIn = () => import(new URL('compat/ws.js', dist).href)

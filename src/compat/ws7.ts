@@ -37,13 +37,19 @@ interface Statics {
 }
 
 class StringWebSocket extends Client.WebSocket {
-  protected static override readonly textAsString = true
+  protected static override get textAsString(): boolean {
+    return true
+  }
 }
 Client.defineStates(StringWebSocket)
+Object.defineProperty(StringWebSocket, 'name', { value: 'WebSocket' })
 
 class StringWebSocketServer extends ServerModule.WebSocketServer {
-  protected static override readonly Connection: typeof Client.WebSocket = StringWebSocket
+  protected static override get Connection(): typeof Client.WebSocket {
+    return StringWebSocket
+  }
 }
+Object.defineProperty(StringWebSocketServer, 'name', { value: 'WebSocketServer' })
 
 /** A server with the API of version 7: texts are strings. */
 const WebSocketServer = StringWebSocketServer as unknown as {

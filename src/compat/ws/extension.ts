@@ -142,3 +142,16 @@ function makeProfile(parameters: DeflateParameters, options: PerMessageDeflateOp
     role,
   )
 }
+
+/** Refuses at once what zlib would refuse when the first message is compressed. */
+export function checkDeflateOptions(options: boolean | PerMessageDeflateOptions | undefined): void {
+  if (typeof options !== 'object' || options === null) return
+  const { level, memLevel } = options.zlibDeflateOptions ?? {}
+  checkRange('level', level, -1, 9)
+  checkRange('memLevel', memLevel, 1, 9)
+}
+
+function checkRange(name: string, value: number | undefined, from: number, to: number): void {
+  if (value === undefined || (Number.isInteger(value) && value >= from && value <= to)) return
+  throw new RangeError(`The option zlibDeflateOptions.${name} must be a whole number from ${from} to ${to}`)
+}

@@ -11,7 +11,7 @@ import {
   type ProtocolOptions,
   WebSocketProtocol,
 } from '../../protocol.ts'
-import { findRepeated } from '../../repeats.ts'
+import { findRepeated, forgetReceiver } from '../../repeats.ts'
 import { adopt, type SocketPeer } from '../../socket-peer.ts'
 import { tooManyChunks } from './errors.ts'
 
@@ -57,9 +57,9 @@ export interface LinkUser {
 
 export type SendCallback = (error?: Error | null) => void
 
-/** 0 stands for no limit. */
+/** 0 stands for no limit, and so does what is no number. */
 function limit(value: number | undefined): number {
-  return value === undefined || value <= 0 ? Number.POSITIVE_INFINITY : value
+  return value !== undefined && value > 0 ? value : Number.POSITIVE_INFINITY
 }
 
 /** So many connections compress what waits before others have their turn on the event loop. */
@@ -234,6 +234,7 @@ export class Link implements ProtocolHost, OutputHost, Conversation, SocketPeer 
     this.#failCallbacks()
     this.protocol.receiveEnd()
     this.output.close(destroyedError)
+    forgetReceiver(this)
     callUser(() => this.#user[kClosed]())
   }
 

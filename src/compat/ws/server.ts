@@ -6,7 +6,7 @@ import type { Duplex } from 'node:stream'
 import type { DeflateProfile } from '../../deflate.ts'
 import { acceptFor } from '../../handshake.ts'
 import { parseSubprotocols } from '../../headers.ts'
-import { acceptOffers, type PerMessageDeflateOptions } from './extension.ts'
+import { acceptOffers, checkDeflateOptions, type PerMessageDeflateOptions } from './extension.ts'
 import { http } from './node-http.ts'
 import { CONNECTION_DEFAULTS, type CommonOptions } from './options.ts'
 import { WebSocket } from './websocket.ts'
@@ -130,7 +130,9 @@ export class WebSocketServer<
   V extends typeof IncomingMessage = typeof IncomingMessage,
 > extends EventEmitter {
   /** The class of connections, where the options name none. */
-  protected static readonly Connection: typeof WebSocket = WebSocket
+  protected static get Connection(): typeof WebSocket {
+    return WebSocket
+  }
 
   /** What was given, over the defaults; read anew for each handshake. */
   options: ServerOptions<U, V>
@@ -157,6 +159,7 @@ export class WebSocketServer<
     const given = { ...DEFAULTS, WebSocket: Connection, ...said } as unknown as ServerOptions<U, V>
     if (given.perMessageDeflate === true) given.perMessageDeflate = {}
     checkKind(said, given)
+    checkDeflateOptions(given.perMessageDeflate)
     this.options = given
     const { server, port, host, backlog, clientTracking } = given
     if (port !== undefined && port !== null) {

@@ -14,6 +14,7 @@ import {
   removeHandler,
   setAttributeHandler,
 } from './event-target.ts'
+import { checkDeflateOptions } from './extension.ts'
 import {
   closePayload,
   kClosed,
@@ -128,7 +129,9 @@ export class WebSocket extends EventEmitter {
   declare readonly CLOSED: 3
 
   /** Texts and reasons are given as strings, as before version 8. */
-  protected static readonly textAsString: boolean = false
+  protected static get textAsString(): boolean {
+    return false
+  }
 
   /** @internal Programs set it on a WebSocket that they give a stream of their own. */
   _isServer: boolean
@@ -186,6 +189,7 @@ export class WebSocket extends EventEmitter {
     offered ??= protocols === null ? null : given?.protocols
     const list = offered === undefined ? [] : Array.isArray(offered) ? offered : [offered]
     this.#options = { ...CONNECTION_DEFAULTS, perMessageDeflate: true, ...given }
+    checkDeflateOptions(this.#options.perMessageDeflate)
     this.#dialing = new Dialing(
       this as never,
       this.#dialer(),
