@@ -322,8 +322,7 @@ class Exchange implements SocketPeer {
   #readRefusal(refusal: ResponseHead, chunk: Buffer): void {
     this.#refusalText = Buffer.concat([this.#refusalText, chunk])
     const announced = Number(refusal.headers.get('content-length') ?? MAX_REFUSAL_BYTES)
-    // One that is no number counts as none.
-    const expected = announced < MAX_REFUSAL_BYTES ? announced : MAX_REFUSAL_BYTES
+    const expected = Number.isNaN(announced) ? MAX_REFUSAL_BYTES : Math.min(announced, MAX_REFUSAL_BYTES)
     if (this.#refusalText.length >= expected || refusal.headers.has('transfer-encoding')) this.#failRefused(refusal)
   }
 

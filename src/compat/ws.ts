@@ -5,7 +5,9 @@ import type { Server as HttpServer, IncomingMessage } from 'node:http'
 import type { Server as HttpsServer } from 'node:https'
 import type * as Net from 'node:net'
 import type { PerMessageDeflateOptions as DeflateOptions } from './ws/extension.ts'
+import { extension, PerMessageDeflate, subprotocol } from './ws/negotiation.ts'
 import type * as Options from './ws/options.ts'
+import { Receiver } from './ws/receiver.ts'
 import { Sender } from './ws/sender.ts'
 import * as ServerModule from './ws/server.ts'
 import { createWebSocketStream } from './ws/stream.ts'
@@ -20,6 +22,10 @@ interface Statics {
   readonly WebSocketServer: typeof WebSocketServer
   readonly createWebSocketStream: typeof createWebSocketStream
   readonly Sender: typeof Sender
+  readonly Receiver: typeof Receiver
+  readonly PerMessageDeflate: typeof PerMessageDeflate
+  readonly extension: typeof extension
+  readonly subprotocol: typeof subprotocol
 }
 
 /** A server with the API of ws's, on this library's engine. */
@@ -41,6 +47,10 @@ const WebSocket: typeof Client.WebSocket & Statics = Object.assign(Client.WebSoc
   WebSocketServer,
   createWebSocketStream,
   Sender,
+  Receiver,
+  PerMessageDeflate,
+  extension,
+  subprotocol,
 }) as typeof Client.WebSocket & Statics
 type WebSocket = Client.WebSocket
 
@@ -101,10 +111,13 @@ export type {
 }
 export {
   createWebSocketStream,
+  extension,
+  PerMessageDeflate,
+  Receiver,
   Sender,
+  subprotocol,
   WebSocket,
   WebSocket as default,
-  WebSocket as 'module.exports',
   WebSocketServer,
   WebSocketServer as Server,
 }

@@ -4,7 +4,9 @@
  */
 import type { Server as HttpServer, IncomingMessage } from 'node:http'
 import type { Server as HttpsServer } from 'node:https'
+import { extension, PerMessageDeflate, subprotocol } from './ws/negotiation.ts'
 import type * as Options from './ws/options.ts'
+import { Receiver } from './ws/receiver.ts'
 import { Sender } from './ws/sender.ts'
 import * as ServerModule from './ws/server.ts'
 import { createWebSocketStream } from './ws/stream.ts'
@@ -34,6 +36,10 @@ interface Statics {
   readonly WebSocketServer: typeof WebSocketServer
   readonly createWebSocketStream: typeof createWebSocketStream
   readonly Sender: typeof Sender
+  readonly Receiver: typeof Receiver
+  readonly PerMessageDeflate: typeof PerMessageDeflate
+  readonly extension: typeof extension
+  readonly subprotocol: typeof subprotocol
 }
 
 class StringWebSocket extends Client.WebSocket {
@@ -67,6 +73,10 @@ const WebSocket: typeof Client.WebSocket & Statics = Object.assign(StringWebSock
   WebSocketServer,
   createWebSocketStream,
   Sender,
+  Receiver,
+  PerMessageDeflate,
+  extension,
+  subprotocol,
 }) as unknown as typeof Client.WebSocket & Statics
 type WebSocket = StringEvents & Client.WebSocket
 
@@ -83,10 +93,13 @@ declare namespace WebSocket {
 
 export {
   createWebSocketStream,
+  extension,
+  PerMessageDeflate,
+  Receiver,
   Sender,
+  subprotocol,
   WebSocket,
   WebSocket as default,
-  WebSocket as 'module.exports',
   WebSocketServer,
   WebSocketServer as Server,
 }

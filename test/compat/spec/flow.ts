@@ -2,9 +2,11 @@ import type { IncomingMessage } from 'node:http'
 import { Duplex } from 'node:stream'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
+import { defer } from '../../support/queue.ts'
+import { seededRandom } from '../../support/random.ts'
 import { KEY } from '../../support/raw-client.ts'
 import type { Implementation, Ws } from './implementation.ts'
-import { makeServer, openClient, startServer } from './sockets.ts'
+import { inside, makeServer, openClient, openPair, startServer } from './sockets.ts'
 
 /** A stream that has taken what it was given only when it is told to go on. */
 class SlowStream extends Duplex {
@@ -105,6 +107,64 @@ export function flowSpec(implementation: Implementation): void {
       expect(server.readyState).toBe(1)
       expect(pongs).toBeGreaterThan(5)
       client.terminate()
+    })
+  })
+  describe('a program that pauses and resumes the socket itself', () => {
+    /** Much shorter when it is compressed: many of them come in one chunk, and each takes a while to be inflated. */
+    const long = (index: number): string => `${index} `.repeat(100_000)
+    const random = seededRandom(7)
+    const noise = Buffer.from(Array.from({ length: 60_000 }, () => random(256))).toString('latin1')
+
+    it.each([
+      ['client', 'long ones, compressed', true, [long]],
+      ['server', 'long ones, compressed', true, [long]],
+      ['server', 'some that become no shorter between them', true, [long, (index: number) => `${index}${noise}`]],
+      ['server', 'all of them as they are', false, [(index: number) => `${index}${noise}`, String]],
+    ] as const)('a %s misses no message, and has them in order: %s', async (role, _, perMessageDeflate, kinds) => {
+      for (const allowSynchronousEvents of [true, false]) {
+        const options = { perMessageDeflate, allowSynchronousEvents }
+        const pair = await openPair(implementation, { server: options, client: options })
+        const [from, to] = role === 'server' ? [pair.client, pair.server] : [pair.server, pair.client]
+        const expected = Array.from({ length: 24 }, (__, index) => kinds[index % kinds.length]!(index))
+        const came: string[] = []
+        const over = defer()
+        to.on('message', (data) => {
+          came.push(String(data))
+          if (came.length === expected.length) over.resolve()
+        })
+        to.on('error', over.reject)
+        let isOver = false
+        const touchSocket = (): void => {
+          if (isOver) return
+          inside(to)._socket.pause()
+          inside(to)._socket.resume()
+          setImmediate(touchSocket)
+        }
+        touchSocket()
+        for (const message of expected) from.send(message)
+        await over.promise.finally(() => {
+          isOver = true
+        })
+        // Not with toEqual: it would print all of it.
+        expect(came.map((message, index) => message === expected[index])).toEqual(expected.map(() => true))
+        expect([from.readyState, to.readyState]).toEqual([1, 1])
+      }
+    })
+  })
+
+  describe('a burst of messages that are compressed', () => {
+    it('lets others have their turns before it is through', async () => {
+      const { server, client } = await openPair(implementation, { server: { perMessageDeflate: true } })
+      client.on('message', () => {})
+      const socket = inside(server)._socket
+      for (let number = 0; number < 8_000; number++) server.send(`message number ${number}`)
+      let turns = 0
+      // What waits to be compressed; what waits for the peer is in the socket.
+      while (server.bufferedAmount > socket.writableLength) {
+        await nextTurn()
+        turns++
+      }
+      expect(turns).toBeGreaterThan(4)
     })
   })
 }

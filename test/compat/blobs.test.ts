@@ -1,0 +1,4 @@
+import { blobsSpec } from './spec/blobs.ts'
+import { specify } from './spec/implementation.ts'
+
+specify(blobsSpec)

@@ -1,0 +1,4 @@
+import { endingsSpec } from './spec/endings.ts'
+import { specify } from './spec/implementation.ts'
+
+specify(endingsSpec)
