@@ -118,6 +118,7 @@ export {
   subprotocol,
   WebSocket,
   WebSocket as default,
+  WebSocket as 'module.exports',
   WebSocketServer,
   WebSocketServer as Server,
 }
