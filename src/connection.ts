@@ -17,6 +17,7 @@ import { Output, UNFLUSHED_BYTES } from './output.ts'
 import { PingLedger } from './pings.ts'
 import type { PreparedMessage } from './prepared.ts'
 import { type CloseEvent, type ProtocolOptions, type ProtocolState, WebSocketProtocol } from './protocol.ts'
+import { findRepeated, forgetReceiver } from './repeats.ts'
 import { adopt } from './socket-peer.ts'
 
 export { type Data, toBytes } from './data.ts'
@@ -187,15 +188,18 @@ export class WebSocketConnection<UserData = unknown> {
    */
   send(data: Data, options?: SendOptions): boolean {
     const compress = options?.compress
-    if (typeof data === 'string') {
-      if (this.#protocol.state !== 'open' || !this.#hasRoom(data)) return false
-      this.#protocol.sendText(data, compress)
-    } else {
-      const bytes = toBytes(data)
-      if (this.#protocol.state !== 'open' || !this.#hasRoom(bytes)) return false
-      this.#protocol.sendBinary(bytes, compress)
-    }
+    const message = typeof data === 'string' ? data : toBytes(data)
+    if (this.#protocol.state !== 'open' || !this.#hasRoom(message)) return false
+    const repeated = this.#sharesFrames ? findRepeated(message, this) : undefined
+    if (repeated !== undefined) this.#protocol.sendPrepared(repeated)
+    else if (typeof message === 'string') this.#protocol.sendText(message, compress)
+    else this.#protocol.sendBinary(message, compress)
     return true
+  }
+
+  /** A message that goes to many connections can be one frame: it is neither masked nor compressed. */
+  get #sharesFrames(): boolean {
+    return this.#owner.settings.role === 'server' && !this.#protocol.compressed
   }
 
   /** @internal Sends a message that was prepared for several connections. */
@@ -409,6 +413,7 @@ export class WebSocketConnection<UserData = unknown> {
     }
     const event = this.#protocol.receiveEnd()
     this.#output.close(closedError)
+    forgetReceiver(this)
     this.#pings?.fail()
     this.#owner.connectionEnded(this)
     // Who reads a message that ends here is told so before the `close` handler is.

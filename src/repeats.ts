@@ -1,5 +1,5 @@
 import { batch } from './batch.ts'
-import type { Opcode } from './constants.ts'
+import { Opcode } from './constants.ts'
 import { PreparedMessage } from './prepared.ts'
 
 /*
@@ -21,7 +21,11 @@ let prepared: PreparedMessage | undefined
  * The message, prepared for several connections, if it is the one that was last given here for another receiver in this
  * turn. Bytes that have changed since are another message.
  */
-export function findRepeated(data: string | Uint8Array, opcode: Opcode, to: object): PreparedMessage | undefined {
+export function findRepeated(
+  data: string | Uint8Array,
+  to: object,
+  opcode: Opcode = typeof data === 'string' ? Opcode.TEXT : Opcode.BINARY,
+): PreparedMessage | undefined {
   if (data.length > MAX_BYTES) return undefined
   if (turn !== batch.turn || receiver === to || opcode !== latestOpcode || data !== latest) {
     turn = batch.turn

@@ -36,12 +36,16 @@ const LAYERS: readonly Layer[] = [
       'target.ts',
       'extension.ts',
       'deflate.ts',
+      'inflation.ts',
     ],
     modules: ['node:buffer', 'node:crypto', 'node:zlib'],
   },
   {
     name: 'protocol',
-    files: ['assembly.ts', 'close-frame.ts', 'outbox.ts', 'prepared.ts', 'sender.ts', 'protocol.ts'],
+    files: [
+      ...['text.ts', 'assembly.ts', 'pieces.ts', 'close-frame.ts', 'outbox.ts', 'prepared.ts', 'sender.ts'],
+      'protocol.ts',
+    ],
     modules: ['node:buffer'],
   },
   {
@@ -56,6 +60,8 @@ const LAYERS: readonly Layer[] = [
         'pings.ts',
         'repeats.ts',
         'socket-peer.ts',
+        'data.ts',
+        'message-streams.ts',
       ],
       ...[
         'ids.ts',

@@ -1,6 +1,7 @@
 import { expect } from 'vitest'
 import type { Role } from '../../src/constants.ts'
 import type { ProtocolError, ProtocolErrorCode } from '../../src/errors.ts'
+import type { PieceHandler } from '../../src/pieces.ts'
 import { type CloseEvent, type ProtocolHost, type ProtocolOptions, WebSocketProtocol } from '../../src/protocol.ts'
 import { copyOf } from './chunks.ts'
 import { type Random, seededRandom } from './random.ts'
@@ -33,6 +34,8 @@ export class MemoryHost implements ProtocolHost {
   inflating = false
   /** Most bytes that waited, for each time that messages had to wait. */
   readonly queues: number[] = []
+  /** Set where messages are taken piece by piece. */
+  pieceHandler: PieceHandler | undefined = undefined
   /** Whose host this is. */
   protocol: WebSocketProtocol | undefined = undefined
   readonly #inflated: (() => void)[] = []

@@ -7,17 +7,30 @@ import { dissect } from '../support/deflate-blocks.ts'
 import { DeflatePeer, type DeflatePeerOptions } from '../support/deflate-peer.ts'
 import { seededRandom } from '../support/random.ts'
 
-/** What zlib should fail with, once. */
-const zlib = vi.hoisted(() => ({ failure: undefined as Error | undefined }))
+/** What zlib should fail with, once; what it has under way in the pool, and had at the most. */
+const zlib = vi.hoisted(() => ({ failure: undefined as Error | undefined, underWay: 0, most: 0 }))
 
 vi.mock('node:zlib', async (importOriginal) => {
   const original = await importOriginal<typeof import('node:zlib')>()
+  /** The callback is the last argument. */
+  const counted = <Args extends unknown[], Result>(call: (...args: Args) => Result, args: Args): Result => {
+    const done = args.at(-1) as (...results: unknown[]) => void
+    const through = (...results: unknown[]): void => {
+      zlib.underWay--
+      done(...results)
+    }
+    const result = call(...([...args.slice(0, -1), through] as Args))
+    // Not when it refuses its options.
+    zlib.underWay++
+    zlib.most = Math.max(zlib.most, zlib.underWay)
+    return result
+  }
   const failing =
     <Args extends unknown[], Result>(call: (...args: Args) => Result, isLater: boolean) =>
     (...args: Args): Result => {
       const { failure } = zlib
       zlib.failure = undefined
-      if (failure === undefined) return call(...args)
+      if (failure === undefined) return isLater ? counted(call, args) : call(...args)
       if (!isLater) throw failure
       setImmediate(args.at(-1) as (error: Error) => void, failure)
       return undefined as Result
@@ -30,7 +43,10 @@ vi.mock('node:zlib', async (importOriginal) => {
   }
 })
 
-afterEach(() => expect(zlib.failure).toBeUndefined())
+afterEach(() => {
+  expect(zlib.failure).toBeUndefined()
+  expect(zlib.underWay).toBe(0)
+})
 
 const KIB = 1_024
 const MIB = 1_024 * KIB
@@ -518,6 +534,83 @@ describe('a fragment that is compressed in the pool', () => {
   it('fails with what zlib fails with', async () => {
     zlib.failure = Object.assign(new Error('no memory'), { code: 'Z_MEM_ERROR' })
     await expect(run(newDeflate(), records(100), true, false)).rejects.toThrow('no memory')
+  })
+})
+
+describe('the thread pool', () => {
+  const MOST_AT_ONCE = 8
+  const settle = async (work: Promise<unknown>[]): Promise<(string | Buffer)[]> => {
+    const results = await Promise.allSettled(work)
+    return results.map((result) =>
+      result.status === 'fulfilled' ? (result.value as Buffer) : String((result.reason as ProtocolError).code),
+    )
+  }
+
+  it('is given a few messages at once, however many come together, and all have their turn', async () => {
+    const payload = records(300 * KIB)
+    const compressed = deflated(payload)
+    // Several runs of zlib each.
+    const several = Buffer.concat([finished(payload), finished('two'), finished('three')])
+    for (let round = 0; round < 2; round++) {
+      zlib.most = 0
+      const work = Array.from({ length: 50 }, (_, index) =>
+        inflateLater(newDeflate(), index % 3 === 0 ? several : compressed),
+      )
+      expect(zlib.underWay).toBe(MOST_AT_ONCE)
+      const results = await settle(work)
+      for (const [index, result] of results.entries()) {
+        expect(result.length).toBe(payload.length + (index % 3 === 0 ? 8 : 0))
+      }
+      expect(zlib.most).toBe(MOST_AT_ONCE)
+    }
+  })
+
+  it('goes on when some of them fail', async () => {
+    const whole = deflated(records(1_000))
+    const kinds: [payload: Buffer, maxBytes: number, outcome: unknown][] = [
+      [Buffer.from('not deflate data'), MIB, 'ERR_COMPRESSED_DATA'],
+      [deflated(Buffer.alloc(MIB)), 1_000, 'ERR_MESSAGE_TOO_BIG'],
+      [Buffer.concat([finished('one'), finished('two'), Buffer.of(0xff)]), MIB, 'ERR_COMPRESSED_DATA'],
+      [whole, MIB, records(1_000)],
+    ]
+    const all = Array.from({ length: 60 }, (_, index) => kinds[index % kinds.length]!)
+    const work = all.map(([payload, maxBytes]) => inflateLater(newDeflate(), payload, maxBytes))
+    expect(zlib.underWay).toBe(MOST_AT_ONCE)
+    expect(await settle(work)).toEqual(all.map(([, , outcome]) => outcome))
+  })
+
+  it('is shared by both directions, and by fragments', async () => {
+    zlib.most = 0
+    const payload = records(100 * KIB)
+    const compressed = deflated(payload)
+    const fragment = (): Promise<Buffer> =>
+      new Promise((resolve, reject) => {
+        const take = (error: Error | null, bytes: Buffer): void => (error ? reject(error) : resolve(bytes))
+        newDeflate().compressFragmentLater(payload, true, true, take)
+      })
+    const ways = [
+      () => inflateLater(newDeflate(), compressed),
+      () => compress(newDeflate(), payload) as Promise<Buffer>,
+      fragment,
+    ]
+    const work = Array.from({ length: 30 }, (_, index) => ways[index % ways.length]!())
+    expect(zlib.underWay).toBe(MOST_AT_ONCE)
+    expect((await settle(work)).map((bytes) => bytes.length)).toEqual(
+      work.map((_, index) => (index % ways.length === 0 ? payload.length : expect.any(Number))),
+    )
+    expect(zlib.most).toBe(MOST_AT_ONCE)
+  })
+
+  it('gets a place back from what zlib refuses', async () => {
+    const payload = records(AT_ONCE + 1)
+    for (let count = 0; count < 2 * MOST_AT_ONCE; count++) {
+      const refused = newDeflate({}, { level: 99 })
+      expect(() => refused.compressLater(payload, () => expect.unreachable())).toThrow(RangeError)
+      expect(() => refused.compressFragmentLater(payload, true, true, () => expect.unreachable())).toThrow(RangeError)
+    }
+    const work = Array.from({ length: 20 }, () => compress(newDeflate(), payload) as Promise<Buffer>)
+    expect(zlib.underWay).toBe(MOST_AT_ONCE)
+    for (const bytes of await settle(work)) expect(bytes).toBeInstanceOf(Buffer)
   })
 })
 

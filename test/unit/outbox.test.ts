@@ -25,6 +25,33 @@ function newOutbox() {
   }
 }
 
+/** Elements of arrays that are moved, or copied, meanwhile. */
+function countMoves(action: () => void): number {
+  const { shift, slice, splice } = Array.prototype
+  let moves = 0
+  Object.assign(Array.prototype, {
+    shift(this: unknown[]) {
+      moves += this.length
+      return shift.call(this)
+    },
+    slice(this: unknown[], ...range: []) {
+      const kept = slice.apply(this, range)
+      moves += kept.length
+      return kept
+    },
+    splice(this: unknown[], ...range: [number, number]) {
+      moves += this.length
+      return splice.apply(this, range)
+    },
+  })
+  try {
+    action()
+  } finally {
+    Object.assign(Array.prototype, { shift, slice, splice })
+  }
+  return moves
+}
+
 describe('an outbox', () => {
   it('does what can be done at once', () => {
     const { outbox, events, now } = newOutbox()
@@ -135,5 +162,48 @@ describe('an outbox', () => {
     expect(events).toEqual([])
     now('late')
     expect(events).toEqual([])
+  })
+
+  it('given up on the way, gives up what is left and nothing else', () => {
+    const { outbox, events, now, later, done } = newOutbox()
+    later('first')
+    for (let count = 0; count < 10; count++) now('next')
+    later('last')
+    now('behind it')
+    done('first')
+    events.length = 0
+    outbox.clear()
+    expect(events).toEqual(['last given up', 'behind it given up'])
+    done('last')
+    expect(events).toEqual(['last given up', 'behind it given up'])
+    expect(outbox.bytes).toBe(0)
+  })
+
+  it.each([
+    ['at once', false],
+    ['one after the other', true],
+  ])('a hundred thousand steps that are done %s are moved about a few times each, and stay in order', (_, isLater) => {
+    const count = 100_000
+    const ran: number[] = []
+    const waiting: (() => void)[] = []
+    let emptied = 0
+    const outbox = new Outbox(() => emptied++)
+    for (let step = 0; step < count; step++) {
+      outbox.push({
+        bytes: 1,
+        run: (done) => {
+          ran.push(step)
+          if (isLater || step === 0) waiting.push(done)
+          else done()
+        },
+      })
+    }
+    const moves = countMoves(() => {
+      for (let step = 0; step < waiting.length; step++) waiting[step]!()
+    })
+    expect(ran.length).toBe(count)
+    expect(ran.every((step, index) => step === index)).toBe(true)
+    expect([outbox.bytes, emptied]).toEqual([0, 1])
+    expect(moves).toBeLessThan(3 * count)
   })
 })

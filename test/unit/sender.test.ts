@@ -279,6 +279,23 @@ describe.each(ROLES)('the order of what a %s sends', (role) => {
     expect(work).toEqual([])
     expect(await emptied.next()).toBe(2 * SHORT.length + 5)
   })
+
+  it('is put off again and again when many wait', async () => {
+    const work: (() => void)[] = []
+    const { sender, emptied, takeFrames } = setup(role, { defer: (later) => work.push(later) })
+    const count = 200
+    for (let message = 0; message < count; message++) sender.sendText(SHORT, undefined)
+    const parts: number[] = []
+    while (sender.isWaiting) {
+      // One at a time: nothing is put off that waits for another.
+      expect(work).toHaveLength(1)
+      work.shift()!()
+      parts.push(takeFrames().length)
+    }
+    expect(parts.reduce((sum, part) => sum + part, 0)).toBe(count)
+    expect(Math.max(...parts)).toBeLessThanOrEqual(20)
+    expect(await emptied.next()).toBe(count * SHORT.length)
+  })
 })
 
 describe('a message that was prepared', () => {
@@ -582,6 +599,19 @@ describe('what is masked', () => {
 })
 
 describe('a payload that has to be fetched', () => {
+  it('may be a fragment, and keeps its place', async () => {
+    const { sender, emptied, expectSent } = setup('server')
+    const fetches: ((payload: Uint8Array) => void)[] = []
+    sender.sendFetchedFragment(Opcode.BINARY, 3, (done) => fetches.push(done), { isLast: false })
+    expect(sender.isFragmenting).toBe(true)
+    sender.sendFragment(Opcode.BINARY, Buffer.from('two'), { isLast: true })
+    expect(sender.queuedBytes).toBe(6)
+    await expectSent()
+    fetches[0]!(Buffer.from('one'))
+    await emptied.next()
+    await expectSent(sent({ ...binary('one'), fin: false }), sent(continuation('two')))
+  })
+
   it('keeps its place, and is compressed like any other', async () => {
     for (const compression of [true, false]) {
       const { sender, emptied, expectSent } = setup('server', { compression })
@@ -599,6 +629,55 @@ describe('a payload that has to be fetched', () => {
       await emptied.next()
       await expectSent(sent(binary(SHORT), compression), sent(binary(SHORT)), sent(text('behind them')))
     }
+  })
+
+  it('is compressed in the pool when it is long, and keeps its place', async () => {
+    const { sender, emptied, expectSent } = setup('server')
+    const atOnce = vi.spyOn(MessageDeflate.prototype, 'compress')
+    onTestFinished(() => atOnce.mockRestore())
+    for (const compress of [undefined, false]) {
+      sender.sendFetched(Opcode.BINARY, LONG.length, (done) => done(Buffer.from(LONG)), compress)
+    }
+    sender.sendText('behind them', undefined)
+    expect(sender.queuedBytes).toBe(2 * LONG.length + 11)
+    await expectSent()
+    await emptied.next()
+    expect(atOnce).not.toHaveBeenCalled()
+    await expectSent(compressed(binary(LONG)), sent(binary(LONG)), sent(text('behind them')))
+  })
+
+  it.each([true, false])('may be a fragment like any other (compression: %s)', async (compression) => {
+    const { sender, takeFrames } = setup('server', { compression })
+    const fetches: ((payload: Uint8Array) => void)[] = []
+    const fetchLater = (done: (payload: Uint8Array) => void): void => void fetches.push(done)
+    const fragment = (isLast: boolean, masked?: boolean) => ({
+      ...{ isLast, compress: true },
+      ...(masked !== undefined && { masked }),
+    })
+    sender.sendFetchedFragment(Opcode.TEXT, 3, fetchLater, fragment(false, true))
+    sender.sendFragment(Opcode.TEXT, Buffer.from('two'), fragment(false))
+    expect(sender.isFragmenting).toBe(true)
+    sender.sendFetchedFragment(Opcode.BINARY, 5, fetchLater, fragment(true))
+    expect(sender.isFragmenting).toBe(false)
+    sender.sendText('behind it', undefined)
+    expect(sender.queuedBytes).toBe(3 + 3 + 5 + 9)
+    expect(fetches).toHaveLength(1)
+    fetches[0]!(Buffer.from('one'))
+    expect(fetches).toHaveLength(2)
+    fetches[1]!(Buffer.from('three'))
+    expect(sender.queuedBytes).toBe(0)
+    const frames = takeFrames()
+    const rsv = compression ? 4 : 0
+    expect(frames.map((frame) => [frame.opcode, frame.fin, frame.rsv, frame.maskingKey !== undefined])).toEqual([
+      [Opcode.TEXT, false, rsv, true],
+      [Opcode.CONTINUATION, false, 0, false],
+      [Opcode.CONTINUATION, true, 0, false],
+      [Opcode.TEXT, true, 0, false],
+    ])
+    const whole = Buffer.concat(frames.slice(0, 3).map(({ payload }) => payload))
+    const peer = new DeflatePeer({ receivedNoContextTakeover: true })
+    onTestFinished(() => peer.end())
+    expect(String(compression ? await peer.inflate(whole) : whole)).toBe('onetwothree')
   })
 
   it('is not asked for any more when it was given up, and ignored when it comes late', async () => {

@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream'
 import { batch } from '../../batch.ts'
-import { Opcode } from '../../constants.ts'
+import type { Opcode } from '../../constants.ts'
 import type { DeflateProfile } from '../../deflate.ts'
 import type { ProtocolError } from '../../errors.ts'
 import { Output, type OutputHost } from '../../output.ts'
@@ -134,14 +134,14 @@ export class Link implements ProtocolHost, OutputHost, Conversation, SocketPeer 
   // ── sending ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
   sendText(text: string): void {
-    const repeated = this.#sharesFrames ? findRepeated(text, Opcode.TEXT, this) : undefined
+    const repeated = this.#sharesFrames ? findRepeated(text, this) : undefined
     if (repeated === undefined) this.protocol.sendText(text)
     else this.protocol.sendPrepared(repeated)
   }
 
   /** A message of which the payload is there as bytes. */
   sendPayload(opcode: Opcode, payload: Uint8Array, compress: boolean | undefined): void {
-    const repeated = this.#sharesFrames ? findRepeated(payload, opcode, this) : undefined
+    const repeated = this.#sharesFrames ? findRepeated(payload, this, opcode) : undefined
     if (repeated === undefined) this.protocol.sender.sendPayload(opcode, payload, compress)
     else this.protocol.sendPrepared(repeated)
   }

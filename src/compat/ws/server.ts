@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { DeflateProfile } from '../../deflate.ts'
 import { acceptFor } from '../../handshake.ts'
-import { parseSubprotocols } from '../../headers.ts'
+import { isFieldValue, parseSubprotocols } from '../../headers.ts'
 import { acceptOffers, checkDeflateOptions, type PerMessageDeflateOptions } from './extension.ts'
 import { http } from './node-http.ts'
 import { CONNECTION_DEFAULTS, type CommonOptions } from './options.ts'
@@ -353,6 +353,11 @@ export class WebSocketServer<
     ) => InstanceType<U>
     const websocket = new Connection(null, undefined, this.options)
     const protocol = this.#chooseProtocol(protocols, request)
+    // What would break out of its header line is nobody's subprotocol.
+    if (!isFieldValue(String(protocol))) {
+      abortHandshake(socket, 500)
+      return
+    }
     if (protocol) lines.push(`Sec-WebSocket-Protocol: ${protocol}`)
     if (deflate !== undefined) lines.push(`Sec-WebSocket-Extensions: ${deflate.response}`)
     websocket._accept(protocol || '', deflate?.profile)
