@@ -78,7 +78,8 @@ export class Batch {
   /** The run that was made last from nothing. */
   #first: Run | null = null
   #scheduled = false
-  #receiving = false
+  /** Whose chunk is being read: what is sent meanwhile waits for its end. */
+  receiver: object | undefined = undefined
   #flushing = false
   /** Sockets that are being written to, and have not said yet what they keep. */
   #writing = 0
@@ -120,12 +121,12 @@ export class Batch {
   }
 
   /** What is sent until `endChunk` waits for it. Both are called in one go. */
-  beginChunk(): void {
-    this.#receiving = true
+  beginChunk(receiver: object): void {
+    this.receiver = receiver
   }
 
   endChunk(): void {
-    this.#receiving = false
+    this.receiver = undefined
     this.flush()
   }
 
@@ -167,7 +168,7 @@ export class Batch {
   }
 
   #schedule(): void {
-    if (this.#scheduled || this.#receiving) return
+    if (this.#scheduled || this.receiver !== undefined) return
     this.#scheduled = true
     // Called from a promise, it comes behind all others that are ready: what their handlers send leaves in one write.
     process.nextTick(this.#flush)

@@ -190,7 +190,9 @@ export class WebSocketConnection<UserData = unknown> {
     const compress = options?.compress
     const message = typeof data === 'string' ? data : toBytes(data)
     if (this.#protocol.state !== 'open' || !this.#hasRoom(message)) return false
-    const repeated = this.#sharesFrames ? findRepeated(message, this) : undefined
+    // An answer is none of many.
+    const isAnswer = batch.receiver === this
+    const repeated = isAnswer || !this.#sharesFrames ? undefined : findRepeated(message, this)
     if (repeated !== undefined) this.#protocol.sendPrepared(repeated)
     else if (typeof message === 'string') this.#protocol.sendText(message, compress)
     else this.#protocol.sendBinary(message, compress)
@@ -394,7 +396,7 @@ export class WebSocketConnection<UserData = unknown> {
   /** @internal Bytes from the socket. */
   receive(chunk: Buffer): void {
     if (this.#protocol.state === 'open') this.#ticks = 0
-    batch.beginChunk()
+    batch.beginChunk(this)
     try {
       this.#protocol.receive(chunk)
     } finally {
@@ -621,7 +623,7 @@ export class WebSocketConnection<UserData = unknown> {
     if ((this.#holds & reason) === 0) return
     this.#holds &= ~reason
     if (this.#holds !== 0) return
-    batch.beginChunk()
+    batch.beginChunk(this)
     try {
       this.#protocol.release()
     } finally {

@@ -74,6 +74,11 @@ export function deflateProfile(
   })
 }
 
+/** Most bytes of a compressed message: deflate makes what it cannot make smaller a little larger. */
+export function maxCompressedBytes(maxMessageBytes: number): number {
+  return Math.ceil(maxMessageBytes * 1.125) + 64
+}
+
 /** Compression and decompression for one connection, with what its messages may refer to. */
 export class MessageDeflate {
   readonly profile: DeflateProfile

@@ -1,8 +1,8 @@
 import type { ConnectionSettings, SlowConsumerPolicy } from './connection.ts'
-import { deflateProfile } from './deflate.ts'
+import { deflateProfile, maxCompressedBytes } from './deflate.ts'
 import { UsageError } from './errors.ts'
 import type { Compression, DeflateAgreement } from './extension.ts'
-import { maxCompressedBytes, type ProtocolOptions } from './protocol.ts'
+import type { ProtocolOptions } from './protocol.ts'
 
 /** Options with all of them set. */
 export type Defaults<Options> = { readonly [Name in keyof Options]-?: NonNullable<Options[Name]> }

@@ -1,7 +1,7 @@
 import { MessageAssembly } from './assembly.ts'
 import { formatClose, readCloseCode } from './close-frame.ts'
 import { CloseCode, Opcode } from './constants.ts'
-import { type DeflateProfile, MessageDeflate } from './deflate.ts'
+import { type DeflateProfile, MessageDeflate, maxCompressedBytes } from './deflate.ts'
 import { ProtocolError } from './errors.ts'
 import { FrameDecoder, type FrameDecoderOptions, type Piece } from './framing.ts'
 import { MessagePassage, type PieceHandler } from './pieces.ts'
@@ -189,22 +189,26 @@ export class WebSocketProtocol {
   }
 
   #readData(piece: Piece): void {
-    if (this.#host.pieceHandler !== undefined) {
-      const passage = piece.starts ? this.#startFrame(piece) : this.#assembly!
-      ;(passage as MessagePassage).take(piece)
-      return
-    }
     if (
       piece.starts &&
       piece.ends &&
       piece.fin &&
       piece.payloadLength <= this.#options.maxMessageBytes &&
       piece.opcode !== Opcode.CONTINUATION &&
-      this.#assembly === undefined
+      this.#assembly === undefined &&
+      this.#host.pieceHandler === undefined
     ) {
       // The common case: a message in one frame in one chunk.
       if (piece.rsv1) this.#inflate(piece.opcode, piece.bytes.subarray(piece.start, piece.end))
       else this.#emit(piece.opcode, piece.bytes, piece.start, piece.end, piece.ascii)
+    } else this.#readPart(piece)
+  }
+
+  /** A part of a message: it is kept until the message is whole, or handed on. */
+  #readPart(piece: Piece): void {
+    if (this.#host.pieceHandler !== undefined) {
+      const passage = piece.starts ? this.#startFrame(piece) : this.#assembly!
+      ;(passage as MessagePassage).take(piece)
       return
     }
     const assembly = piece.starts ? this.#startFrame(piece) : this.#assembly!
@@ -450,9 +454,4 @@ function takeDecoder(options: ProtocolOptions): FrameDecoder {
   spareDecoder = undefined
   spare.options = options
   return spare
-}
-
-/** Most bytes of a compressed message: deflate makes what it cannot make smaller a little larger. */
-export function maxCompressedBytes(maxMessageBytes: number): number {
-  return Math.ceil(maxMessageBytes * 1.125) + 64
 }

@@ -339,7 +339,8 @@ export class MessageSender {
 
   /** §5.3: "a client MUST mask all frames that it sends", each with a fresh key. */
   #nextMaskingKey(masked?: boolean): number | undefined {
-    const { role, nextMaskingKey = randomMaskingKey } = this.#options
-    return (masked ?? role === 'client') ? nextMaskingKey() : undefined
+    const options = this.#options
+    if (!(masked ?? options.role === 'client')) return undefined
+    return options.nextMaskingKey === undefined ? randomMaskingKey() : options.nextMaskingKey()
   }
 }

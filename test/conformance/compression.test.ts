@@ -1,6 +1,6 @@
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { Opcode, type Role } from '../../src/constants.ts'
-import { deflateProfile } from '../../src/deflate.ts'
+import { deflateProfile, maxCompressedBytes } from '../../src/deflate.ts'
 import {
   acceptDeflateOffer,
   COMPRESSION_DEFAULTS,
@@ -8,7 +8,6 @@ import {
   type DeflateAgreement,
   readDeflateResponse,
 } from '../../src/extension.ts'
-import { maxCompressedBytes } from '../../src/protocol.ts'
 import { chunksAt, chunksOf, randomChunks } from '../support/chunks.ts'
 import { dissect } from '../support/deflate-blocks.ts'
 import { DeflatePeer } from '../support/deflate-peer.ts'

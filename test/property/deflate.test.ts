@@ -2,7 +2,13 @@ import { constants, deflateRawSync } from 'node:zlib'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { Role } from '../../src/constants.ts'
-import { type DeflateProfile, deflateProfile, isCompressedAtOnce, MessageDeflate } from '../../src/deflate.ts'
+import {
+  type DeflateProfile,
+  deflateProfile,
+  isCompressedAtOnce,
+  MessageDeflate,
+  maxCompressedBytes,
+} from '../../src/deflate.ts'
 import { ProtocolError } from '../../src/errors.ts'
 import {
   acceptDeflateOffer,
@@ -11,7 +17,6 @@ import {
   formatDeflateOffer,
   readDeflateResponse,
 } from '../../src/extension.ts'
-import { maxCompressedBytes } from '../../src/protocol.ts'
 import { chunksAt } from '../support/chunks.ts'
 import { dissect } from '../support/deflate-blocks.ts'
 import { DeflatePeer } from '../support/deflate-peer.ts'

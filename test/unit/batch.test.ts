@@ -113,7 +113,7 @@ describe('when output leaves', () => {
 
   it('at the end of a chunk, without waiting for the tick', () => {
     const { batch, a, b } = setUp()
-    batch.beginChunk()
+    batch.beginChunk({})
     write(batch, a, 'answer ')
     append(batch, b, 'broadcast')
     write(batch, a, 'another')
@@ -329,7 +329,7 @@ describe('the area', () => {
     const { batch, a, b } = setUp()
     a.whenWritten = () => {
       a.whenWritten = undefined
-      batch.beginChunk()
+      batch.beginChunk({})
       write(batch, b, '[answer]')
       batch.endChunk()
     }
@@ -446,7 +446,8 @@ describe('any interleaving', () => {
           await nextTick()
           break
         default:
-          batch[current.do]()
+          if (current.do === 'beginChunk') batch.beginChunk({})
+          else batch[current.do]()
       }
       for (const [index, each] of members.entries()) {
         const sent = expected[index]!.reduce((sum, bytes) => sum + bytes.length, 0)

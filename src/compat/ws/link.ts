@@ -2,15 +2,10 @@ import type { Duplex } from 'node:stream'
 import { batch } from '../../batch.ts'
 import type { Opcode } from '../../constants.ts'
 import type { DeflateProfile } from '../../deflate.ts'
+import { maxCompressedBytes } from '../../deflate.ts'
 import type { ProtocolError } from '../../errors.ts'
 import { Output, type OutputHost } from '../../output.ts'
-import {
-  type Conversation,
-  maxCompressedBytes,
-  type ProtocolHost,
-  type ProtocolOptions,
-  WebSocketProtocol,
-} from '../../protocol.ts'
+import { type Conversation, type ProtocolHost, type ProtocolOptions, WebSocketProtocol } from '../../protocol.ts'
 import { findRepeated, forgetReceiver } from '../../repeats.ts'
 import { adopt, type SocketPeer } from '../../socket-peer.ts'
 import { tooManyChunks } from './errors.ts'
@@ -133,15 +128,20 @@ export class Link implements ProtocolHost, OutputHost, Conversation, SocketPeer 
 
   // ── sending ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
+  /** An answer is none of many. */
+  get #mayRepeat(): boolean {
+    return this.#sharesFrames && batch.receiver !== this
+  }
+
   sendText(text: string): void {
-    const repeated = this.#sharesFrames ? findRepeated(text, this) : undefined
+    const repeated = this.#mayRepeat ? findRepeated(text, this) : undefined
     if (repeated === undefined) this.protocol.sendText(text)
     else this.protocol.sendPrepared(repeated)
   }
 
   /** A message of which the payload is there as bytes. */
   sendPayload(opcode: Opcode, payload: Uint8Array, compress: boolean | undefined): void {
-    const repeated = this.#sharesFrames ? findRepeated(payload, this, opcode) : undefined
+    const repeated = this.#mayRepeat ? findRepeated(payload, this, opcode) : undefined
     if (repeated === undefined) this.protocol.sender.sendPayload(opcode, payload, compress)
     else this.protocol.sendPrepared(repeated)
   }
@@ -205,7 +205,7 @@ export class Link implements ProtocolHost, OutputHost, Conversation, SocketPeer 
       return
     }
     const size = chunk.length
-    batch.beginChunk()
+    batch.beginChunk(this)
     try {
       this.protocol.receive(chunk)
     } finally {
@@ -251,7 +251,7 @@ export class Link implements ProtocolHost, OutputHost, Conversation, SocketPeer 
 
   #release(): void {
     if (--this.#holds > 0) return
-    batch.beginChunk()
+    batch.beginChunk(this)
     try {
       this.protocol.release()
     } finally {

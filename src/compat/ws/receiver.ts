@@ -1,6 +1,7 @@
 import { Writable } from 'node:stream'
 import type { DeflateProfile } from '../../deflate.ts'
-import { type Conversation, maxCompressedBytes, type ProtocolHost, WebSocketProtocol } from '../../protocol.ts'
+import { maxCompressedBytes } from '../../deflate.ts'
+import { type Conversation, type ProtocolHost, WebSocketProtocol } from '../../protocol.ts'
 import { asBinaryType } from './data.ts'
 import { translateError } from './errors.ts'
 import type { BinaryType } from './options.ts'

@@ -1,12 +1,12 @@
 import type { IncomingMessage } from 'node:http'
 import { Duplex } from 'node:stream'
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, onTestFinished } from 'vitest'
 import { defer } from '../../support/queue.ts'
 import { seededRandom } from '../../support/random.ts'
-import { KEY } from '../../support/raw-client.ts'
+import { frame, KEY } from '../../support/raw-client.ts'
 import type { Implementation, Ws } from './implementation.ts'
-import { inside, makeServer, openClient, openPair, startServer } from './sockets.ts'
+import { inside, type Loose, makeServer, openPair } from './sockets.ts'
 
 /** A stream that has taken what it was given only when it is told to go on. */
 class SlowStream extends Duplex {
@@ -30,85 +30,117 @@ class SlowStream extends Duplex {
 
 /** Output that never comes to rest, and streams that take their time. */
 export function flowSpec(implementation: Implementation): void {
+  /** A server's end on such a stream. */
+  function openSlow(options: Loose = {}): { stream: SlowStream; ws: Ws } {
+    const stream = new SlowStream()
+    const wss = makeServer(implementation, { noServer: true, ...options })
+    const request = {
+      ...{ method: 'GET', url: '/', socket: stream },
+      headers: { upgrade: 'websocket', 'sec-websocket-key': KEY, 'sec-websocket-version': '13' },
+    } as unknown as IncomingMessage
+    let opened: Ws | undefined
+    wss.handleUpgrade(request, stream, Buffer.alloc(0), (ws) => {
+      opened = ws
+    })
+    onTestFinished(() => void stream.destroy())
+    return { stream, ws: opened! }
+  }
+
+  async function goOn(stream: SlowStream, isOver: () => boolean): Promise<void> {
+    for (let turn = 0; turn < 20 && !isOver(); turn++) {
+      // What was sent is to be written while the answer is still under way.
+      await nextTurn()
+      stream.goOn()
+    }
+    await nextTurn()
+  }
+
+  /** What was written behind the answer to the handshake. */
+  const written = (stream: SlowStream): string =>
+    Buffer.concat(stream.taken).toString('latin1').split('\r\n\r\n')[1] ?? ''
+
   describe('a stream that is slow to write', () => {
-    it('gets the messages that were sent while it wrote', async () => {
-      const stream = new SlowStream()
-      const wss = makeServer(implementation, { noServer: true })
-      const request = {
-        ...{ method: 'GET', url: '/', socket: stream },
-        headers: { upgrade: 'websocket', 'sec-websocket-key': KEY, 'sec-websocket-version': '13' },
-      } as unknown as IncomingMessage
+    it.each([
+      ['one message', ['one'], '\x81\x03one'],
+      ['several messages', ['one', 'two'], '\x81\x03one\x81\x03two'],
+    ])('gets %s sent while it wrote', async (_, messages, expected) => {
+      const { stream, ws } = openSlow()
       const sent: string[] = []
-      wss.handleUpgrade(request, stream, Buffer.alloc(0), (ws) => {
-        ws.send('one', () => sent.push('one'))
-        ws.send('two', () => sent.push('two'))
-      })
-      for (let turn = 0; turn < 20 && sent.length < 2; turn++) {
-        stream.goOn()
-        await nextTurn()
-      }
-      expect(sent).toEqual(['one', 'two'])
-      expect(Buffer.concat(stream.taken).toString('latin1').split('\r\n\r\n')[1]).toBe('\x81\x03one\x81\x03two')
+      for (const message of messages) ws.send(message, () => sent.push(message))
+      await goOn(stream, () => sent.length === messages.length)
+      expect(sent).toEqual(messages)
+      expect(written(stream)).toBe(expected)
+    })
+
+    it('gets a Close frame sent while it wrote', async () => {
+      const { stream, ws } = openSlow()
+      ws.close(1000)
+      await goOn(stream, () => written(stream).length === 4)
+      expect(written(stream)).toBe('\x88\x02\x03\xe8')
     })
 
     it('gets what a program writes by itself behind a message', async () => {
-      const stream = new SlowStream()
-      const wss = makeServer(implementation, { noServer: true })
-      const request = {
-        ...{ method: 'GET', url: '/', socket: stream },
-        headers: { upgrade: 'websocket', 'sec-websocket-key': KEY, 'sec-websocket-version': '13' },
-      } as unknown as IncomingMessage
+      const { stream, ws } = openSlow()
       let isSent = false
-      wss.handleUpgrade(request, stream, Buffer.alloc(0), (ws) => {
-        ws.send('one', () => {
-          isSent = true
-        })
-        const { _socket: socket } = ws as unknown as { _socket: Duplex }
-        socket.write(Buffer.from('\x81\x03two', 'latin1'))
+      ws.send('one', () => {
+        isSent = true
       })
-      for (let turn = 0; turn < 20; turn++) {
-        stream.goOn()
-        await nextTurn()
-      }
+      inside(ws)._socket.write(Buffer.from('\x81\x03two', 'latin1'))
+      await goOn(stream, () => isSent && written(stream).length === 10)
       expect(isSent).toBe(true)
-      expect(Buffer.concat(stream.taken).toString('latin1').split('\r\n\r\n')[1]).toBe('\x81\x03one\x81\x03two')
+      expect(written(stream)).toBe('\x81\x03one\x81\x03two')
     })
   })
 
   describe('a feed that never pauses', () => {
-    it('has its callbacks called on the way, in order, and answers every ping', async () => {
-      const { wss, url } = await startServer(implementation, { maxPendingAutoPongs: 5 })
-      const connected = new Promise<Ws>((resolve) => wss.on('connection', resolve))
-      const client = await openClient(implementation, url)
-      const server = await connected
-      let pings = 0
-      let pongs = 0
-      client.on('pong', () => pongs++)
+    it('has its callbacks called on the way, in order', async () => {
+      const { server, client } = await openPair(implementation, { server: { perMessageDeflate: false } })
       client.on('message', () => {})
-      const block = Buffer.alloc(256 * 1024)
+      const block = Buffer.alloc(1_000_000)
       const called: number[] = []
       let sent = 0
-      let fewestWaiting = Number.POSITIVE_INFINITY
-      // There is always more under way than the last callback has told.
-      while (called.length < 200) {
-        while (server.bufferedAmount < 4 * block.length) {
+      const send = (count: number): void => {
+        for (let more = 0; more < count; more++) {
           const number = sent++
           server.send(block, () => called.push(number))
         }
-        fewestWaiting = Math.min(fewestWaiting, server.bufferedAmount)
-        if (pings === pongs && pings < called.length / 10) {
-          pings++
-          client.ping('')
-        }
-        await nextTurn()
       }
-      expect(fewestWaiting).toBeGreaterThan(0)
+      send(25)
+      let fewestWaiting = Number.POSITIVE_INFINITY
+      // The client reads less in a turn than comes.
+      while (called.length < 20 && sent < 400) {
+        await nextTurn()
+        fewestWaiting = Math.min(fewestWaiting, server.bufferedAmount)
+        send(3)
+      }
+      expect(called.length).toBeGreaterThan(19)
       expect(called).toEqual(called.map((_, index) => index))
-      expect(server.readyState).toBe(1)
-      expect(pongs).toBeGreaterThan(5)
-      client.terminate()
+      expect(fewestWaiting).toBeGreaterThan(0)
+    })
+
+    it('the same on a stream, and answers every ping', async () => {
+      const { stream, ws } = openSlow({ maxPendingAutoPongs: 5 })
+      let pings = 0
+      ws.on('ping', () => pings++)
+      const called: number[] = []
+      const message = 'x'.repeat(100)
+      for (let sent = 0; sent < 100; sent++) {
+        ws.send(message, () => called.push(sent))
+        stream.push(frame(9, ''))
+        await nextTurn()
+        // The latest message stays under way until the next one is.
+        while (inside(ws)._socket.writableLength > message.length + 50) {
+          stream.goOn()
+          await nextTurn()
+        }
+        expect(stream.writableLength).toBeGreaterThan(0)
+      }
+      expect([ws.readyState, pings]).toEqual([1, 100])
+      expect(called.length).toBeGreaterThan(95)
+      expect(called).toEqual(called.map((_, index) => index))
     })
   })
+
   describe('a program that pauses and resumes the socket itself', () => {
     /** Much shorter when it is compressed: many of them come in one chunk, and each takes a while to be inflated. */
     const long = (index: number): string => `${index} `.repeat(100_000)
