@@ -78,6 +78,8 @@ export class Batch {
   /** The run that was made last from nothing. */
   #first: Run | null = null
   #scheduled = false
+  /** The process is ending: no tick comes to its end any more. */
+  #exiting = false
   /** Whose chunk is being read: what is sent meanwhile waits for its end. */
   receiver: object | undefined = undefined
   #flushing = false
@@ -107,8 +109,8 @@ export class Batch {
   /** The reserved room was used up to `end`. */
   commit(end: number): void {
     this.#end = end
-    this.#schedule()
     if (end - this.#start > FLUSH_AT_BYTES) this.flushMember(this.#owner!)
+    this.#schedule()
   }
 
   /** Adds bytes that are not copied and may be shared between members. */
@@ -116,8 +118,8 @@ export class Batch {
     if (this.#owner === member) this.#closeRegion()
     if (member.pendingRun === null) this.#waiting.push(member)
     member.pendingRun = this.#extend(member.pendingRun, bytes)
-    this.#schedule()
     if (member.pendingRun.total > FLUSH_AT_BYTES) this.flushMember(member)
+    this.#schedule()
   }
 
   /** What is sent until `endChunk` waits for it. Both are called in one go. */
@@ -127,6 +129,12 @@ export class Batch {
 
   endChunk(): void {
     this.receiver = undefined
+    this.flush()
+  }
+
+  /** Writes what waits, and from now on waits for nothing: a socket still takes what it is given while a process exits. */
+  exit(): void {
+    this.#exiting = true
     this.flush()
   }
 
@@ -168,6 +176,10 @@ export class Batch {
   }
 
   #schedule(): void {
+    if (this.#exiting) {
+      this.flush()
+      return
+    }
     if (this.#scheduled || this.receiver !== undefined) return
     this.#scheduled = true
     // Called from a promise, it comes behind all others that are ready: what their handlers send leaves in one write.
@@ -233,3 +245,6 @@ export class Batch {
 
 /** The batch of this thread. */
 export const batch: Batch = new Batch()
+
+// Who sends and calls process.exit() has sent, as with a write to a socket.
+process.once('exit', () => batch.exit())
