@@ -1,5 +1,6 @@
 import { UsageError } from './errors.ts'
 import { type Extension, parseExtensions } from './headers.ts'
+import { unknownOption } from './nearest.ts'
 
 /*
  * The negotiation of permessage-deflate (RFC 7692 §5, §7.1), both sides. What it agrees on is done in deflate.ts.
@@ -206,9 +207,8 @@ export function resolveCompression(option: boolean | CompressionOptions | undefi
   }
   const resolved: Record<string, unknown> = { ...COMPRESSION_DEFAULTS }
   for (const [name, value] of Object.entries(option)) {
-    if (!Object.hasOwn(COMPRESSION_DEFAULTS, name)) {
-      throw new UsageError('ERR_OPTION_UNKNOWN', `the option compression has no ${name}`)
-    }
+    const known = Object.keys(COMPRESSION_DEFAULTS)
+    if (!known.includes(name)) throw unknownOption(name, known, 'compression')
     if (value === undefined) continue
     checkValue(name, value)
     resolved[name] = value

@@ -2,6 +2,7 @@ import type { ConnectionSettings, SlowConsumerPolicy } from './connection.ts'
 import { deflateProfile, maxCompressedBytes } from './deflate.ts'
 import { UsageError } from './errors.ts'
 import type { Compression, DeflateAgreement } from './extension.ts'
+import { unknownOption } from './nearest.ts'
 import type { ProtocolOptions } from './protocol.ts'
 
 /** Options with all of them set. */
@@ -91,11 +92,7 @@ const RANGES: Readonly<Record<string, Range>> = {
 /** Refuses unknown options and values that cannot be; an unset option is one that is undefined. */
 export function checkOptions(options: object, known: readonly string[]): void {
   for (const [name, value] of Object.entries(options)) {
-    if (!known.includes(name)) {
-      const nearest = nearestName(name, known)
-      const hint = nearest === undefined ? '' : `; did you mean ${nearest}?`
-      throw new UsageError('ERR_OPTION_UNKNOWN', `there is no option ${name}${hint}`)
-    }
+    if (!known.includes(name)) throw unknownOption(name, known)
     const range = RANGES[name]
     if (range !== undefined && value !== undefined) checkNumber(name, value, range)
   }
@@ -113,33 +110,6 @@ function checkNumber(name: string, value: unknown, { from, to = Number.POSITIVE_
   if (valid) return
   const bounds = to === Number.POSITIVE_INFINITY ? `from ${from}, or Infinity` : `from ${from} to ${to}`
   throw new UsageError('ERR_OPTION', `the option ${name} must be a whole number ${bounds}`)
-}
-
-/** The known name that is fewest edits away, if it is near enough to have been meant. */
-function nearestName(name: string, known: readonly string[]): string | undefined {
-  let nearest: string | undefined
-  let fewest = Math.max(2, Math.ceil(name.length / 3)) + 1
-  for (const candidate of known) {
-    const distance = editDistance(name.toLowerCase(), candidate.toLowerCase())
-    if (distance < fewest) {
-      fewest = distance
-      nearest = candidate
-    }
-  }
-  return nearest
-}
-
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, index) => index)
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i]
-    for (let j = 1; j <= b.length; j++) {
-      const replaced = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)
-      next.push(Math.min(replaced, row[j]! + 1, next[j - 1]! + 1))
-    }
-    row = next
-  }
-  return row[b.length]!
 }
 
 /** `defaults` with what `options` sets; an option that is undefined is not set. */

@@ -34,6 +34,7 @@ const LAYERS: readonly Layer[] = [
       'admission.ts',
       'probe.ts',
       'target.ts',
+      'nearest.ts',
       'extension.ts',
       'deflate.ts',
       'inflation.ts',

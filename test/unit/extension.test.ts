@@ -330,3 +330,12 @@ describe('the option compression', () => {
     expect(resolve).toThrow(expect.objectContaining({ code, message: expect.stringContaining(name) }))
   })
 })
+
+describe('a misspelt name in compression', () => {
+  it.each([
+    ['treshold', 'the option compression has no treshold; did you mean threshold?'],
+    ['zzzzzzzzzz', 'the option compression has no zzzzzzzzzz'],
+  ])('%s', (name, message) => {
+    expect(() => resolveCompression({ [name]: 1 } as never)).toThrow(expect.objectContaining({ message }))
+  })
+})

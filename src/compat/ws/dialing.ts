@@ -1,11 +1,10 @@
-import { createHash, randomBytes } from 'node:crypto'
 import type { EventEmitter } from 'node:events'
 import type { ClientRequest, IncomingMessage, RequestOptions } from 'node:http'
 import * as net from 'node:net'
 import type { Duplex } from 'node:stream'
 import tls from 'node:tls'
-import { HANDSHAKE_GUID } from '../../constants.ts'
 import type { DeflateProfile } from '../../deflate.ts'
+import { acceptFor, randomKey } from '../../handshake.ts'
 import { isToken } from '../../headers.ts'
 import { acceptAnswer, formatOffer, type PerMessageDeflateOptions } from './extension.ts'
 import { http, https } from './node-http.ts'
@@ -97,7 +96,7 @@ export class Dialing {
   #dial(url: URL): void {
     const isSecure = url.protocol === 'wss:'
     const isUnixSocket = url.protocol === 'ws+unix:'
-    const key = randomBytes(16).toString('base64')
+    const key = randomKey()
     const deflateOffer = this.#deflateOffer
     const options = this.#requestOptions(url, isSecure, isUnixSocket, key, deflateOffer)
     const request = (isSecure ? https : http).request(options)
@@ -320,10 +319,7 @@ function checkAnswer(response: IncomingMessage, key: string, subprotocols: reado
   if (headers.upgrade === undefined || headers.upgrade.toLowerCase() !== 'websocket') {
     throw new Error('Invalid Upgrade header')
   }
-  const digest = createHash('sha1')
-    .update(key + HANDSHAKE_GUID)
-    .digest('base64')
-  if (headers['sec-websocket-accept'] !== digest) throw new Error('Invalid Sec-WebSocket-Accept header')
+  if (headers['sec-websocket-accept'] !== acceptFor(key)) throw new Error('Invalid Sec-WebSocket-Accept header')
   const chosen = headers['sec-websocket-protocol']
   if (chosen === undefined) {
     if (subprotocols.length > 0) throw new Error('Server sent no subprotocol')

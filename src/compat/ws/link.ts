@@ -388,7 +388,8 @@ function protocolOptions(settings: LinkSettings): ProtocolOptions {
   return latest!.options
 }
 
-function newProtocolOptions(settings: LinkSettings): ProtocolOptions {
+/** What the engine's protocol has to know for settings of ws. */
+export function newProtocolOptions(settings: LinkSettings): ProtocolOptions {
   const maxMessageBytes = limit(settings.maxPayload)
   return {
     role: settings.isServer ? 'server' : 'client',

@@ -1,9 +1,9 @@
 import { Writable } from 'node:stream'
 import type { DeflateProfile } from '../../deflate.ts'
-import { maxCompressedBytes } from '../../deflate.ts'
 import { type Conversation, type ProtocolHost, WebSocketProtocol } from '../../protocol.ts'
 import { asBinaryType } from './data.ts'
 import { translateError } from './errors.ts'
+import { type LinkSettings, newProtocolOptions } from './link.ts'
 import type { BinaryType } from './options.ts'
 
 /** Options of a `Receiver`, as far as they mean something here. */
@@ -16,10 +16,6 @@ export interface ReceiverOptions {
   readonly maxFragments?: number | undefined
   readonly maxPayload?: number | undefined
   readonly skipUTF8Validation?: boolean | undefined
-}
-
-function limit(value: number | undefined): number {
-  return value !== undefined && value > 0 ? value : Number.POSITIVE_INFINITY
 }
 
 const NOTHING: Buffer = Buffer.alloc(0)
@@ -37,24 +33,18 @@ export class Receiver extends Writable {
 
   constructor(options: ReceiverOptions = {}) {
     super()
-    const maxMessageBytes = limit(options.maxPayload)
-    const deflate = options.extensions?.['permessage-deflate']?.profile
-    this.#protocol = new WebSocketProtocol(
-      {
-        role: options.isServer === true ? 'server' : 'client',
-        maxMessageBytes,
-        maxFrameBytes: deflate === undefined ? maxMessageBytes : maxCompressedBytes(maxMessageBytes),
-        maxFragments: limit(options.maxFragments),
-        maxPendingPongs: Number.POSITIVE_INFINITY,
-        allowRsv1: deflate !== undefined,
-        allowLongLengths: true,
-        deflate,
-        rawText: true,
-        skipUtf8Check: options.skipUTF8Validation,
-        keepFragments: true,
-      },
-      this.#host(options.binaryType ?? 'nodebuffer'),
-    )
+    const settings: LinkSettings = {
+      isServer: options.isServer === true,
+      textAsString: false,
+      allowSynchronousEvents: true,
+      maxPayload: options.maxPayload ?? 0,
+      maxFragments: options.maxFragments ?? 0,
+      maxBufferedChunks: 0,
+      skipUTF8Validation: options.skipUTF8Validation === true,
+      generateMask: undefined,
+      deflate: options.extensions?.['permessage-deflate']?.profile,
+    }
+    this.#protocol = new WebSocketProtocol(newProtocolOptions(settings), this.#host(options.binaryType ?? 'nodebuffer'))
   }
 
   override _write(chunk: Buffer, _encoding: string, callback: (error?: Error | null) => void): void {
