@@ -541,12 +541,18 @@ describe('memory', () => {
     return after.heapUsed + after.external - before.heapUsed - before.external
   }
 
+  /** The least of some rounds: what else the process does in the meantime adds to a round, and takes nothing away. */
+  async function least(compression: WebSocketServerOptions['compression']): Promise<number> {
+    const rounds = [await measure(compression), await measure(compression), await measure(compression)]
+    return Math.min(...rounds)
+  }
+
   it('200 idle connections cost no more with compression than without', async () => {
     await measure(false)
-    const without = await measure(false)
-    // A zlib stream of each direction would be 300 KiB, its objects some KiB.
+    const without = await least(false)
+    // A zlib stream of each direction would be 300 KiB per connection, the smaller of the two 40 KiB.
     for (const compression of [true, TAKEOVER]) {
-      expect(await measure(compression)).toBeLessThan(without + 200 * 2_048)
+      expect(await least(compression)).toBeLessThan(without + 200 * 8_192)
     }
   })
 })
