@@ -18,6 +18,7 @@ export default defineConfig({
         hookTimeout: 60_000,
         fileParallelism: false,
       }),
+      project('cluster', ['cluster'], { testTimeout: 60_000, hookTimeout: 60_000, fileParallelism: false }),
       project('browser', ['browser'], { testTimeout: 60_000, hookTimeout: 60_000, fileParallelism: false }),
     ],
     coverage: {

@@ -1,10 +1,11 @@
 import type { Duplex } from 'node:stream'
 import { batch } from './batch.ts'
-import { CloseCode } from './constants.ts'
+import { CloseCode, Opcode } from './constants.ts'
 import { type Data, toBytes } from './data.ts'
 import { type ProtocolError, UsageError, WebSocketError } from './errors.ts'
 import { callHandler, isPromise } from './handlers.ts'
 import { Inbox, type Message } from './inbox.ts'
+import { escapeText, isMarkedPayload, type Position } from './marks.ts'
 import {
   closedError,
   type IncomingMessage,
@@ -15,10 +16,11 @@ import {
 } from './message-streams.ts'
 import { Output, UNFLUSHED_BYTES } from './output.ts'
 import { PingLedger } from './pings.ts'
-import type { PreparedMessage } from './prepared.ts'
+import { PreparedMessage } from './prepared.ts'
 import { type CloseEvent, type ProtocolOptions, type ProtocolState, WebSocketProtocol } from './protocol.ts'
 import { findRepeated, forgetReceiver } from './repeats.ts'
 import { adopt } from './socket-peer.ts'
+import { type Few, namesOf, type Topic, type TopicMember } from './topics.ts'
 
 export { type Data, toBytes } from './data.ts'
 
@@ -82,6 +84,63 @@ export interface ConnectionOwner<UserData> {
   readonly closing?: boolean
   /** An exception in a handler. */
   report(error: unknown, connection: WebSocketConnection<UserData>): void
+  /** Where topics are kept: at a server. */
+  readonly topics?: ConnectionTopics<UserData>
+}
+
+/** What a connection asks of the topics of its server. */
+export interface ConnectionTopics<UserData> {
+  subscribe(connection: WebSocketConnection<UserData>, topic: string, options: SubscribeOptions | undefined): boolean
+  unsubscribe(connection: WebSocketConnection<UserData>, topic: string): boolean
+  publishFrom(
+    connection: WebSocketConnection<UserData>,
+    topic: string,
+    data: Data | PreparedMessage,
+    options: SendOptions | undefined,
+  ): PublishResult
+}
+
+/** How a client joins a topic. */
+export interface SubscribeOptions {
+  /**
+   * For a topic with a history: the position of the last message that the client has, as `publish` gives it. What came
+   * later is sent first. Default: what the client has said itself when it came back (see `reconnecting`), else nothing.
+   */
+  readonly after?: string | undefined
+  /**
+   * The history does not reach back to there, or a client that reads slowly has missed what the history has no more. A
+   * client that has come back with `resume` is told by itself.
+   */
+  gap?(): void
+}
+
+/** Whom a message reaches that goes to many. */
+export interface PublishOptions<UserData = unknown> {
+  /** Not these clients. */
+  readonly except?: WebSocketConnection<UserData> | Iterable<WebSocketConnection<UserData>> | undefined
+  /** Only clients for which it says true. It is asked in this process only: with it, a message stays in this process. */
+  filter?(client: WebSocketConnection<UserData>): boolean
+  /** Whether it is compressed for clients that have agreed on it. Default: from `threshold` bytes on. */
+  readonly compress?: boolean | undefined
+}
+
+/** What became of a message that goes to many. */
+export interface PublishResult {
+  /** Clients of this process for which the message was accepted. */
+  sent: number
+  /** Clients of this process that did not get it because their buffer is full (see `slowConsumer`). */
+  dropped: number
+  /**
+   * With a backplane: whether the message was handed on to the other processes, or stays in this one, because the
+   * backplane is away or the message is not for it.
+   */
+  reach?: 'everywhere' | 'process'
+  /**
+   * For a topic with a history: resolves with the position of the message once the history has it; rejects with
+   * `WebSocketError` `ERR_HISTORY` when it could not be kept, and then nobody gets it. Without a backplane it is there at
+   * once. With one, `sent` and `dropped` are 0: the message comes back from there, in one order for everybody.
+   */
+  stored?: Promise<string>
 }
 
 /** What a connection is made from. */
@@ -134,6 +193,10 @@ export class WebSocketConnection<UserData = unknown> {
   #pings: PingLedger | undefined = undefined
   /** Bits of `Hold`. */
   #holds = 0
+  /** @internal The topics that it is in; see topics.ts. */
+  memberships: Few<Topic<TopicMember>> = undefined
+  /** @internal Set for a client that wants to go on where it was: by topic, the last message that it has. */
+  positions: Map<string, Position> | undefined = undefined
   /** While open: ticks since the peer last gave a sign of life. Later: ticks since closing began. */
   #ticks = 0
 
@@ -184,11 +247,12 @@ export class WebSocketConnection<UserData = unknown> {
    *
    * @returns false when the message was not accepted: the connection is not open, or `maxBufferedBytes` is reached
    *   (what follows then is the option `slowConsumer`).
-   * @throws UsageError `ERR_DATA_TYPE` for anything but a string, a `Uint8Array` or an `ArrayBuffer`.
+   * @throws UsageError `ERR_DATA_TYPE` for anything but a string, a `Uint8Array`, an `ArrayBuffer`, or what `prepare` gives.
    */
-  send(data: Data, options?: SendOptions): boolean {
+  send(data: Data | PreparedMessage, options?: SendOptions): boolean {
     const compress = options?.compress
-    const message = typeof data === 'string' ? data : toBytes(data)
+    if (data instanceof PreparedMessage) return this.sendPrepared(data)
+    const message = typeof data === 'string' ? this.#escape(data) : toBytes(data)
     if (this.#protocol.state !== 'open' || !this.#hasRoom(message)) return false
     // An answer is none of many.
     const isAnswer = batch.receiver === this
@@ -204,11 +268,23 @@ export class WebSocketConnection<UserData = unknown> {
     return this.#owner.settings.role === 'server' && !this.#protocol.compressed
   }
 
-  /** @internal Sends a message that was prepared for several connections. */
-  sendPrepared(message: PreparedMessage): boolean {
-    if (this.#protocol.state !== 'open' || !this.#hasRoom(message.plain)) return false
-    this.#protocol.sendPrepared(message)
+  /** @internal Sends a message that was prepared for several connections, and a mark before it. */
+  sendPrepared(given: PreparedMessage, mark?: PreparedMessage): boolean {
+    if (this.#protocol.state !== 'open' || !this.#hasRoom(given.plain)) return false
+    const message = this.positions === undefined ? given : escapePrepared(given)
+    if (mark !== undefined && this.positions !== undefined) this.#protocol.sendPrepared(mark)
+    if (this.#owner.settings.role === 'server') this.#protocol.sendPrepared(message)
+    else this.#protocol.sender.sendPayload(message.opcode, message.payload, message.compress)
     return true
+  }
+
+  /** @internal Sends a mark by itself. */
+  sendMark(mark: string): void {
+    if (this.positions !== undefined && this.#protocol.state === 'open') this.#protocol.sendText(mark)
+  }
+
+  #escape(text: string): string {
+    return this.positions === undefined ? text : escapeText(text)
   }
 
   /** Whether this may be buffered as well; if not, the policy for slow consumers has been applied. */
@@ -246,7 +322,7 @@ export class WebSocketConnection<UserData = unknown> {
    * @throws UsageError `ERR_OPTION` when the type is neither `text` nor `binary`.
    */
   sendStream(options: SendStreamOptions): WritableStream<Data> {
-    return writeMessage(this.#protocol, this.#output, options)
+    return writeMessage(this.#protocol, this.#output, options, this.positions !== undefined)
   }
 
   /**
@@ -303,6 +379,46 @@ export class WebSocketConnection<UserData = unknown> {
   #ping(settle?: (error?: WebSocketError) => void): void {
     this.#pings ??= new PingLedger()
     this.#protocol.sendPing(this.#pings.add(performance.now(), settle))
+  }
+
+  // ── topics ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * Joins a topic: from now on this client gets what is published to it. A client of a server only; with its end it
+   * leaves all its topics, before the `close` handler is called.
+   *
+   * @returns false when it is in the topic already, or not open.
+   * @throws UsageError `ERR_TOPIC` for a name that cannot be one, or beyond `maxTopicsPerClient`; `ERR_SERVER_STATE` for a
+   *   connection that is no client of a server.
+   */
+  subscribe(topic: string, options?: SubscribeOptions): boolean {
+    return this.#topics.subscribe(this, topic, options)
+  }
+
+  /** Leaves a topic; what was published to it before still arrives. Returns false when it is not in the topic. */
+  unsubscribe(topic: string): boolean {
+    return this.#topics.unsubscribe(this, topic)
+  }
+
+  /** The names of the topics that it is in, as of now. */
+  get topics(): ReadonlySet<string> {
+    return namesOf(this)
+  }
+
+  /**
+   * Publishes a message to a topic, as `server.publish` does, except to this client itself; it need not be in the topic.
+   * Where there is a history everybody gets everything, this client too.
+   *
+   * @throws UsageError as `server.publish` does.
+   */
+  publish(topic: string, data: Data | PreparedMessage, options?: SendOptions): PublishResult {
+    return this.#topics.publishFrom(this, topic, data, options)
+  }
+
+  get #topics(): ConnectionTopics<UserData> {
+    const { topics } = this.#owner
+    if (topics === undefined) throw new UsageError('ERR_SERVER_STATE', 'topics are for the clients of a server')
+    return topics
   }
 
   // ── receiving ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -734,6 +850,12 @@ export class WebSocketConnection<UserData = unknown> {
       (error) => this.#owner.report(error, this),
     )
   }
+}
+
+/** A message that a client could take for a mark, in a form in which it cannot. */
+function escapePrepared(message: PreparedMessage): PreparedMessage {
+  if (message.opcode !== Opcode.TEXT || !isMarkedPayload(message.payload)) return message
+  return new PreparedMessage(escapeText(message.payload.toString()), message.compress)
 }
 
 /** A string that was cut out of a longer one holds on to it, unless it is too short for that to be worth while. */

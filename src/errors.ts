@@ -66,12 +66,21 @@ export type UsageErrorCode =
   | 'ERR_ITERATION'
   | 'ERR_URL'
   | 'ERR_SERVER_STATE'
+  | 'ERR_TOPIC'
 
 /** A connection ended, or did not answer, before what was awaited came true. */
 export type ConnectionErrorCode = 'ERR_CONNECTION_CLOSED' | 'ERR_DELIVERY_TIMEOUT' | 'ERR_PORTS_TAKEN'
 
+/** The way to other processes is not as it should be. */
+export type BackplaneErrorCode = 'ERR_BACKPLANE' | 'ERR_HISTORY'
+
 /** Every `code` that an error of this library can have. */
-export type WebSocketErrorCode = ProtocolErrorCode | HandshakeErrorCode | UsageErrorCode | ConnectionErrorCode
+export type WebSocketErrorCode =
+  | ProtocolErrorCode
+  | HandshakeErrorCode
+  | UsageErrorCode
+  | ConnectionErrorCode
+  | BackplaneErrorCode
 
 /** Base of all errors of this library. `code` is part of the API, `message` is for people and may change. */
 export class WebSocketError extends Error {

@@ -23,17 +23,22 @@ export {
   type Unsubscribe,
 } from './api.ts'
 export type { AttachableServer } from './attach.ts'
+export type { Backplane, BackplaneHost } from './backplane.ts'
 export { type ConnectOptions, connect } from './client.ts'
 export {
   type ConnectionHandlers,
   type Data,
+  type PublishOptions,
+  type PublishResult,
   type SendOptions,
   type SlowConsumerPolicy,
+  type SubscribeOptions,
   WebSocketConnection,
 } from './connection.ts'
 export { CloseCode, Opcode } from './constants.ts'
 export type { ConnectionTarget, DialOptions } from './dial.ts'
 export {
+  type BackplaneErrorCode,
   type ConnectionErrorCode,
   HandshakeError,
   type HandshakeErrorCode,
@@ -47,10 +52,24 @@ export {
 export type { CompressionOptions } from './extension.ts'
 export type { HttpAnswer, HttpRequest, HttpRequest as UpgradeRequest } from './handshake.ts'
 export type { HeaderFields } from './headers.ts'
+export type {
+  HistoryLimits,
+  HistoryOption,
+  LogEntry,
+  LogFollower,
+  LogPage,
+  LogSubscription,
+  ResolvedHistoryLimits,
+  TopicLog,
+} from './history.ts'
+export { prepare, type TopicListener } from './hub.ts'
 export type { Message } from './inbox.ts'
+export type { Position } from './marks.ts'
 export type { MessageStream, SendStreamOptions } from './message-streams.ts'
 export type { ConnectionLimits, HeadLimitOptions } from './options.ts'
+export type { PreparedMessage } from './prepared.ts'
 export type { CloseEvent, ProtocolState } from './protocol.ts'
+export { createPublisher, Publisher, type PublisherOptions } from './publisher.ts'
 export type { Authorization, Refusal } from './reception.ts'
 export {
   type ConnectionLoss,
@@ -64,8 +83,6 @@ export {
   type UrlSource,
 } from './reconnecting.ts'
 export {
-  type BroadcastOptions,
-  type BroadcastResult,
   type ServerCloseOptions,
   type ServerHandlers,
   WebSocketServer,

@@ -1,6 +1,7 @@
 import { CloseCode, Opcode } from './constants.ts'
 import { type Data, toBytes } from './data.ts'
 import { type ProtocolError, UsageError, WebSocketError } from './errors.ts'
+import { escapePayload } from './marks.ts'
 import type { Output } from './output.ts'
 import type { PieceHandler } from './pieces.ts'
 import type { WebSocketProtocol } from './protocol.ts'
@@ -202,10 +203,13 @@ export function writeMessage(
   protocol: WebSocketProtocol,
   output: Output,
   { type, compress = true }: SendStreamOptions,
+  isMarked: boolean,
 ): WritableStream<Data> {
   if (type !== 'text' && type !== 'binary')
     throw new UsageError('ERR_OPTION', "the type of a message must be 'text' or 'binary'")
-  return new WritableStream<Data>(new MessageWriter(protocol, output, type, compress), { highWaterMark: 1 })
+  return new WritableStream<Data>(new MessageWriter(protocol, output, type, compress, isMarked && type === 'text'), {
+    highWaterMark: 1,
+  })
 }
 
 class MessageWriter {
@@ -213,6 +217,8 @@ class MessageWriter {
   readonly #output: Output
   readonly #type: 'text' | 'binary'
   readonly #compress: boolean
+  /** The client could take the beginning of a text for a mark. */
+  readonly #escapes: boolean
   /** The first half of a character, from the end of the last string. */
   #surrogate = ''
   /** UTF-8 state behind the last bytes of a text. */
@@ -228,11 +234,18 @@ class MessageWriter {
   #goOn: (() => void) | undefined
   #stop: ((error: unknown) => void) | undefined
 
-  constructor(protocol: WebSocketProtocol, output: Output, type: 'text' | 'binary', compress: boolean) {
+  constructor(
+    protocol: WebSocketProtocol,
+    output: Output,
+    type: 'text' | 'binary',
+    compress: boolean,
+    escapes: boolean,
+  ) {
     this.#protocol = protocol
     this.#output = output
     this.#type = type
     this.#compress = compress
+    this.#escapes = escapes
   }
 
   start(controller: WritableStreamDefaultController): void {
@@ -292,11 +305,12 @@ class MessageWriter {
         this.#goOn = resolve
       })
     }
+    const fragment = this.#escapes && !this.#hasBegun ? escapePayload(payload) : payload
     this.#hasBegun = true
     // What is sent behind it may find out that the connection has ended: that is no business of ours any more.
     if (isLast) this.#isOver = true
     await this.#until((resolve, reject) => {
-      this.#fragments!.write(payload, isLast, (error) => (error === undefined ? resolve() : reject(error)))
+      this.#fragments!.write(fragment, isLast, (error) => (error === undefined ? resolve() : reject(error)))
     })
   }
 

@@ -61,6 +61,8 @@ export interface HeadLimitOptions {
 /** Defaults of `HeadLimitOptions`. */
 export const HEAD_DEFAULTS: Defaults<HeadLimitOptions> = Object.freeze({ maxHeadBytes: 16_384, maxHeaders: 100 })
 
+export const DEFAULT_MAX_TOPIC_BYTES = 256
+
 /** A number that an option must have. */
 interface Range {
   readonly from: number
@@ -82,6 +84,8 @@ const RANGES: Readonly<Record<string, Range>> = {
   maxHeaders: COUNT,
   maxConnections: COUNT,
   maxConnectionsPerAddress: COUNT,
+  maxTopicsPerClient: COUNT,
+  maxTopicBytes: COUNT,
   handshakeTimeoutMs: TIME,
   closeTimeoutMs: TIME,
   pingIntervalMs: TIME_OR_OFF,

@@ -26,7 +26,7 @@ export class PreparedMessage {
   readonly payload: Buffer
   /** Whether to compress it; undefined leaves it to the threshold. */
   readonly compress: boolean | undefined
-  readonly #opcode: Opcode
+  readonly opcode: Opcode
   #compressed: Map<DeflateProfile, CompressedFrame> | undefined
 
   constructor(
@@ -35,17 +35,23 @@ export class PreparedMessage {
     opcode: Opcode = typeof data === 'string' ? Opcode.TEXT : Opcode.BINARY,
   ) {
     this.compress = compress
-    this.#opcode = opcode
+    this.opcode = opcode
     this.plain = typeof data === 'string' ? encodeText(data) : encodeFrame({ opcode, payload: data })
     const short = this.plain[1]!
     this.payload = this.plain.subarray(short < 126 ? 2 : short === 126 ? 4 : 10)
   }
 
+  /** What was given: a text, or bytes of its own. */
+  toData(): string | Buffer {
+    return this.opcode === Opcode.TEXT ? this.payload.toString() : Buffer.from(this.payload)
+  }
+
+  /** @internal */
   compressedFor(profile: DeflateProfile): CompressedFrame {
     this.#compressed ??= new Map()
     let frame = this.#compressed.get(profile)
     if (frame === undefined) {
-      frame = new CompressedFrame(this.#opcode, this, profile)
+      frame = new CompressedFrame(this.opcode, this, profile)
       this.#compressed.set(profile, frame)
     }
     return frame

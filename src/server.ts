@@ -2,34 +2,40 @@ import type { Socket } from 'node:net'
 import type { TlsOptions } from 'node:tls'
 import { checkAdmissionOptions, normalizeAddress } from './admission.ts'
 import { type AttachableServer, attachTo } from './attach.ts'
+import type { Backplane } from './backplane.ts'
 import { checkCloseArguments } from './close-frame.ts'
 import {
   type ConnectionHandlers,
   type ConnectionOwner,
   type ConnectionSettings,
   type Data,
-  toBytes,
+  type PublishOptions,
+  type PublishResult,
   WebSocketConnection,
 } from './connection.ts'
 import { CloseCode } from './constants.ts'
 import { UsageError } from './errors.ts'
 import { type CompressionOptions, resolveCompression } from './extension.ts'
-import { reportError } from './handlers.ts'
+import { callHandler, reportError } from './handlers.ts'
 import type { HttpRequest } from './handshake.ts'
 import { isToken } from './headers.ts'
+import type { HistoryOption } from './history.ts'
+import { Hub, type TopicListener } from './hub.ts'
 import { randomId } from './ids.ts'
 import { isLoopbackHost, type Listening, listen } from './listen.ts'
+import { HELLO, parseResume, RESUME_PARAMETER } from './marks.ts'
 import {
   CONNECTION_DEFAULTS,
   CompressedSettings,
   type ConnectionLimits,
   checkOptions,
+  DEFAULT_MAX_TOPIC_BYTES,
   HEAD_DEFAULTS,
   type HeadLimitOptions,
   resolveTiming,
   withDefaults,
 } from './options.ts'
-import { PreparedMessage } from './prepared.ts'
+import type { PreparedMessage } from './prepared.ts'
 import { APP_SUBPROTOCOL, checkAppName } from './probe.ts'
 import { type Accepted, Reception, type ReceptionHandlers } from './reception.ts'
 
@@ -37,6 +43,8 @@ import { type Accepted, Reception, type ReceptionHandlers } from './reception.ts
 export interface ServerHandlers<UserData> extends ConnectionHandlers<UserData>, ReceptionHandlers<UserData> {
   /** A client is in. When it returns a promise, the client's first message waits for it. */
   open?(client: WebSocketConnection<UserData>, request: HttpRequest): void | Promise<void>
+  /** The backplane works again, of which the handler `error` has been told that it does not. */
+  backplaneRestored?(): void
 }
 
 /** Options of `WebSocketServer`. An unknown one is a `UsageError` that names the nearest known one. */
@@ -91,6 +99,21 @@ export interface WebSocketServerOptions<UserData = unknown>
    * the machine share them, and so does every client behind a proxy on it.
    */
   readonly maxConnectionsPerAddress?: number | undefined
+  /** Most topics that one client may be in. Default 100,000. */
+  readonly maxTopicsPerClient?: number | undefined
+  /** Longest name of a topic, in bytes of UTF-8. Default 256. */
+  readonly maxTopicBytes?: number | undefined
+  /**
+   * Carries what is published and broadcast to other processes, and back; see docs/SCALING.md. One object per server, made
+   * by `fullduplex/cluster/redis`, `.../nats` or `.../node`. Default: none, one process.
+   */
+  readonly backplane?: Backplane | undefined
+  /**
+   * Topics with a history, by name, or a function that gives the limits of a topic's history and undefined for a topic
+   * without one. A client that comes back (`reconnecting` with `resume`) is sent what it has missed. With a backplane all
+   * processes have to be given the same, and the backplane keeps it; else it is kept in memory. See docs/TOPICS.md.
+   */
+  readonly history?: HistoryOption | undefined
 }
 
 const OPTION_NAMES: readonly string[] = [
@@ -98,31 +121,15 @@ const OPTION_NAMES: readonly string[] = [
   ...Object.keys(HEAD_DEFAULTS),
   ...['port', 'possiblePorts', 'host', 'tls', 'app', 'path', 'token', 'origins', 'hosts', 'subprotocols'],
   'compression',
-  ...['maxConnections', 'maxConnectionsPerAddress'],
+  ...['maxConnections', 'maxConnectionsPerAddress', 'maxTopicsPerClient', 'maxTopicBytes', 'backplane', 'history'],
+  ...['backplaneRestored'],
   ...['authorize', 'respond', 'refused', 'open', 'message', 'messageStream', 'drain', 'close', 'error'],
 ]
 
 const DEFAULT_MAX_CONNECTIONS = 65_536
+const DEFAULT_MAX_TOPICS_PER_CLIENT = 100_000
 /** Sockets beyond `maxConnections` that are answered with 503; further ones are closed without a word. */
 const REFUSED_AT_A_TIME = 1_024
-
-/** Whom a broadcast reaches. */
-export interface BroadcastOptions<UserData> {
-  /** Not these clients. */
-  readonly except?: WebSocketConnection<UserData> | Iterable<WebSocketConnection<UserData>> | undefined
-  /** Only clients for which it says true. */
-  readonly filter?: ((client: WebSocketConnection<UserData>) => boolean) | undefined
-  /** Whether it is compressed for clients that have agreed on it. Default: from `threshold` bytes on. */
-  readonly compress?: boolean | undefined
-}
-
-/** How a broadcast went. */
-export interface BroadcastResult {
-  /** Clients for which the message was accepted. */
-  sent: number
-  /** Clients that did not get it because their buffer is full (see `slowConsumer`). */
-  dropped: number
-}
 
 /** How a server closes. */
 export interface ServerCloseOptions {
@@ -142,6 +149,7 @@ export interface ServerCloseOptions {
 export class WebSocketServer<UserData = unknown> {
   readonly #options: WebSocketServerOptions<UserData>
   readonly #clients = new Map<string, WebSocketConnection<UserData>>()
+  readonly #hub: Hub<UserData>
   readonly #reception: Reception<UserData>
   readonly #owner: ConnectionOwner<UserData>
   readonly #compressed: CompressedSettings | undefined
@@ -167,6 +175,19 @@ export class WebSocketServer<UserData = unknown> {
     this.#options = options
     const { settings, sweepMs, handshakeTicks } = resolveTiming('server', options)
     this.#sweepMs = sweepMs
+    this.#hub = new Hub<UserData>({
+      clients: this.#clients,
+      backplane: options.backplane,
+      history: options.history,
+      maxTopicsPerClient: options.maxTopicsPerClient ?? DEFAULT_MAX_TOPICS_PER_CLIENT,
+      maxTopicBytes: options.maxTopicBytes ?? DEFAULT_MAX_TOPIC_BYTES,
+      report: (error) => this.#report(error),
+      restored: () =>
+        callHandler(
+          () => this.#options.backplaneRestored?.(),
+          (error) => this.#report(error),
+        ),
+    })
     this.#owner = this.#newOwner(settings)
     const compression = resolveCompression(options.compression)
     this.#compressed = compression && new CompressedSettings(settings, compression)
@@ -224,7 +245,7 @@ export class WebSocketServer<UserData = unknown> {
         this.#checkOpen()
       }
       this.#listening = listening
-      this.#startSweep()
+      this.#begin()
       return { port: listening.port, addresses: listening.addresses }
     } finally {
       this.#starting = false
@@ -242,30 +263,64 @@ export class WebSocketServer<UserData = unknown> {
       receiveUpgrade: (...upgrade) => this.#reception.receiveUpgrade(...upgrade),
     })
     this.#detachments.add(detach)
-    this.#startSweep()
+    this.#begin()
     return () => {
       detach()
       this.#detachments.delete(detach)
     }
   }
 
-  /** Sends a message to all clients, or to some of them. It is encoded once, and compressed once for each way of doing so. */
-  broadcast(data: Data, options: BroadcastOptions<UserData> = {}): BroadcastResult {
-    const { except, filter, compress } = options
-    const message = new PreparedMessage(typeof data === 'string' ? data : toBytes(data), compress)
-    const single = except instanceof WebSocketConnection ? except : undefined
-    const several =
-      except === undefined || single !== undefined
-        ? undefined
-        : new Set(except as Iterable<WebSocketConnection<UserData>>)
-    const result: BroadcastResult = { sent: 0, dropped: 0 }
-    for (const client of this.#clients.values()) {
-      if (client.state !== 'open' || client === single || several?.has(client)) continue
-      if (filter !== undefined && !filter(client)) continue
-      if (client.sendPrepared(message)) result.sent++
-      else result.dropped++
-    }
-    return result
+  // ── messages for many ─────────────────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * Sends a message to all clients, or to some of them; with a backplane also to those of the other processes. It is
+   * encoded once, and compressed once for each way of doing so.
+   *
+   * @throws UsageError `ERR_DATA_TYPE` for anything but a string, a `Uint8Array`, an `ArrayBuffer`, or what `prepare` gives.
+   */
+  broadcast(data: Data | PreparedMessage, options?: PublishOptions<UserData>): PublishResult {
+    return this.#hub.broadcast(data, options)
+  }
+
+  /**
+   * Sends a message to all clients that have subscribed to a topic; with a backplane also to those of the other
+   * processes. Its cost depends on how many these are, not on how many clients there are.
+   *
+   * A topic with a history (option `history`) knows no `except` and `filter`: everybody gets everything, in one order.
+   *
+   * @throws UsageError `ERR_TOPIC` for a name that cannot be one (empty, longer than `maxTopicBytes`), `ERR_DATA_TYPE` as
+   *   `broadcast`, `ERR_OPTION` for `except` or `filter` where there is a history.
+   */
+  publish(topic: string, data: Data | PreparedMessage, options?: PublishOptions<UserData>): PublishResult {
+    return this.#hub.publish(topic, data, options)
+  }
+
+  /** The clients of this process that have subscribed to a topic, as of now. */
+  subscribers(topic: string): ReadonlySet<WebSocketConnection<UserData>> {
+    return new Set(this.#hub.subscribers(topic))
+  }
+
+  /** The names of the topics that clients of this process have subscribed to, as of now. */
+  get topics(): ReadonlySet<string> {
+    return new Set(this.#hub.names())
+  }
+
+  /**
+   * Tells a function of yours what is published to a topic, in this process or, with a backplane, in any. Returns the
+   * function that ends it.
+   *
+   * @throws UsageError `ERR_TOPIC` for a name that cannot be one.
+   */
+  listenTo(topic: string, listener: TopicListener): () => void {
+    return this.#hub.listenTo(topic, listener)
+  }
+
+  /**
+   * Resolves when the backplane knows which topics the clients of this process are in: from then on nothing is missed
+   * that other processes publish. At once without a backplane, and while it is away.
+   */
+  synced(): Promise<void> {
+    return this.#hub.synced()
   }
 
   /**
@@ -297,6 +352,7 @@ export class WebSocketServer<UserData = unknown> {
     await closed
     this.#listening = undefined
     clearInterval(this.#sweep)
+    await this.#hub.close()
   }
 
   async #clientsGone(timeoutMs: number): Promise<void> {
@@ -332,6 +388,7 @@ export class WebSocketServer<UserData = unknown> {
       remoteAddress: request.remoteAddress,
     })
     this.#clients.set(client.id, client)
+    if (this.#options.history !== undefined) startResuming(client, request)
     const { open } = this.#options
     if (open !== undefined) client.runHandler(() => this.#options.open!(client, request))
     client.start(rest)
@@ -342,11 +399,13 @@ export class WebSocketServer<UserData = unknown> {
     return {
       settings,
       handlers: this.#options,
+      topics: this.#hub,
       get closing() {
         return reception().closing
       },
       connectionEnded: (client) => {
         this.#clients.delete(client.id)
+        this.#hub.leave(client)
         this.#reception.left(client.remoteAddress)
         if (this.#clients.size === 0) this.#lastGone?.()
       },
@@ -360,13 +419,24 @@ export class WebSocketServer<UserData = unknown> {
     reportError(thrown, error && ((reported) => this.#options.error!(reported, client)))
   }
 
-  /** One timer for all clients and everybody on the way in; it does not keep the process alive. */
-  #startSweep(): void {
-    this.#sweep ??= setInterval(() => {
+  /** From now on there are clients. One timer for all of them and everybody on the way in; it does not keep the process alive. */
+  #begin(): void {
+    if (this.#sweep !== undefined) return
+    this.#hub.start(true)
+    this.#sweep = setInterval(() => {
       this.#reception.tick()
       this.#clients.forEach(tick)
+      this.#hub.tick()
     }, this.#sweepMs).unref()
   }
+}
+
+/** A client that says where it was is told where it is; see marks.ts. */
+function startResuming<UserData>(client: WebSocketConnection<UserData>, request: HttpRequest): void {
+  const resume = request.query.get(RESUME_PARAMETER)
+  if (resume === null) return
+  client.positions = parseResume(resume)
+  client.sendMark(HELLO)
 }
 
 function tick(client: { tick(): void }): void {
