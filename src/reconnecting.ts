@@ -4,8 +4,10 @@ import { CloseCode, isSendableCloseCode, MAX_CLOSE_REASON_BYTES } from './consta
 import { HandshakeError, UsageError } from './errors.ts'
 import { asError, callHandler, reportError } from './handlers.ts'
 import { mergeFields } from './headers.ts'
+import type { Message } from './inbox.ts'
 import type { Defaults } from './options.ts'
 import type { CloseEvent } from './protocol.ts'
+import { Resumption } from './resuming.ts'
 import { parseUrl } from './target.ts'
 
 /** One URL, or several that are tried in this order in each round; a function is asked at the beginning of each. */
@@ -74,6 +76,14 @@ export interface ReconnectingOptions extends Omit<ConnectOptions, 'socket'>, Rec
   shouldReconnect?(loss: ConnectionLoss): boolean | undefined
   /** Asked before each attempt, for instance for a fresh token. When it fails, so does the attempt. */
   refresh?(url: string): RefreshedOptions | undefined | Promise<RefreshedOptions | undefined>
+  /**
+   * Goes on where it was: what was published to topics with a history while there was no connection arrives first, in
+   * order, each message once. For servers of this library; it adds `resume=` to the query of the URL. Not together with
+   * `messageStream`. Default false.
+   */
+  readonly resume?: boolean | undefined
+  /** With `resume`: something is missing in a topic, as its history does not reach back far enough, or is another one. */
+  gap?(topic: string): void
   /** Ends it for good, as `close(1000)` does. */
   readonly signal?: AbortSignal | undefined
   /** A number from 0 up to 1 for the jitter. Default `Math.random`. */
@@ -83,7 +93,7 @@ export interface ReconnectingOptions extends Omit<ConnectOptions, 'socket'>, Rec
 /** Where a reconnecting client stands. */
 export type ReconnectingState = 'connecting' | 'open' | 'waiting' | 'closing' | 'closed'
 
-const OWN_NAMES = ['open', 'reconnecting', 'gaveUp', 'shouldReconnect', 'refresh', 'random']
+const OWN_NAMES = ['open', 'reconnecting', 'gaveUp', 'shouldReconnect', 'refresh', 'resume', 'gap', 'random']
 const OPTION_NAMES = [
   ...CONNECT_OPTION_NAMES.filter((name) => name !== 'socket'),
   ...Object.keys(RECONNECTING_DEFAULTS),
@@ -126,6 +136,7 @@ export class ReconnectingConnection {
   #losses = 0
   /** A refusal for want of a right token has been answered with a fresh one, and nothing was stable since. */
   #hasRefreshed = false
+  readonly #resumption: Resumption | undefined
   readonly #queue: (string | Uint8Array)[] = []
   #queuedBytes = 0
 
@@ -134,6 +145,12 @@ export class ReconnectingConnection {
     checkConnectOptions(options, OPTION_NAMES)
     this.#options = options
     this.#limits = resolveLimits(options)
+    if (options.resume === true) {
+      if (options.messageStream !== undefined) {
+        throw new UsageError('ERR_OPTION', 'the option resume is for whole messages: leave out messageStream')
+      }
+      this.#resumption = new Resumption((topic) => this.#call(() => this.#options.gap?.(topic)))
+    }
     this.#source = source
     if (typeof source !== 'function') for (const url of listOf(source)) parseUrl(url)
     const abort = (): void => this.close(CloseCode.NORMAL)
@@ -248,7 +265,8 @@ export class ReconnectingConnection {
     try {
       const { refresh } = this.#options
       const fresh = refresh && (await this.#unlessOver(refresh.call(this.#options, String(url))))
-      connection = await connect(fresh?.url ?? url, this.#connectOptions(fresh, ended.resolve))
+      const target = fresh?.url ?? url
+      connection = await connect(this.#resumption?.begin(target) ?? target, this.#connectOptions(fresh, ended.resolve))
     } catch (error) {
       errors.push(asError(error))
       return undefined
@@ -270,7 +288,7 @@ export class ReconnectingConnection {
       ([name]) => !OWN_NAMES.includes(name) && !Object.hasOwn(RECONNECTING_DEFAULTS, name),
     )
     const handlers: ConnectionHandlers<undefined> = {
-      ...(options.messageStream === undefined && { message: (client, data) => options.message?.(client, data) }),
+      ...(options.messageStream === undefined && { message: (client, data) => this.#receive(client, data) }),
       drain: (client) => options.drain?.(client),
       error: options.error && ((error, client) => options.error?.(error, client)),
       close: (client, event) => {
@@ -290,6 +308,11 @@ export class ReconnectingConnection {
       subprotocols: fresh?.subprotocols ?? options.subprotocols,
       signal: this.#stop.signal,
     }
+  }
+
+  #receive(client: WebSocketConnection<undefined>, data: Message): void | Promise<void> {
+    const message = this.#resumption === undefined ? data : this.#resumption.receive(data)
+    if (message !== undefined) return this.#options.message?.(client, message)
   }
 
   #opened(connection: WebSocketConnection<undefined>): void {
