@@ -1,6 +1,6 @@
 /*
- * What a server tells a client that wants to go on where it was: texts between the messages, which begin with U+0001. A
- * message of anybody's that begins so is sent with one U+0001 more, so that nobody can make up a mark.
+ * What a server tells a client that wants to go on where it was (browser/resume.ts): texts between the messages, which
+ * begin with U+0001. A message of anybody's that begins so is sent with one U+0001 more, so that nobody can make up a mark.
  *
  *   h                     the server knows of this; the first message of all
  *   s POSITION TOPIC      from here on the client gets what is published to the topic
@@ -29,13 +29,6 @@ export interface Position {
 export type MarkType = 'subscribed' | 'gap' | 'position'
 
 const LETTERS: Readonly<Record<MarkType, string>> = { subscribed: 's', gap: 'g', position: 'p' }
-const TYPES: Readonly<Record<string, MarkType>> = { s: 'subscribed', g: 'gap', p: 'position' }
-
-/** A mark, read. */
-export type Mark =
-  | { readonly type: 'hello' }
-  | { readonly type: 'unsubscribed'; readonly topic: string }
-  | { readonly type: MarkType; readonly topic: string; readonly position: string }
 
 export const HELLO: string = `${MARK}h`
 
@@ -47,19 +40,8 @@ export function formatUnsubscribed(topic: string): string {
   return `${MARK}u ${topic}`
 }
 
-/** The mark that a text is; undefined for the text of a message, or for a mark of a later version. */
-export function parseMark(text: string): Mark | undefined {
-  if (!isMarked(text)) return undefined
-  if (text === HELLO) return { type: 'hello' }
-  if (text.startsWith('u ', 1)) return { type: 'unsubscribed', topic: text.slice(3) }
-  const type = TYPES[text.charAt(1)]
-  const end = text.indexOf(' ', 3)
-  if (type === undefined || text.charAt(2) !== ' ' || end === -1) return undefined
-  return { type, position: text.slice(3, end), topic: text.slice(end + 1) }
-}
-
 /** Whether it could be taken for a mark. */
-export function isMarked(text: string): boolean {
+function isMarked(text: string): boolean {
   return text.charCodeAt(0) === MARK_CODE
 }
 
@@ -76,12 +58,6 @@ export function escapeText(text: string): string {
 /** The same for bytes. */
 export function escapePayload(payload: Uint8Array): Uint8Array {
   return isMarkedPayload(payload) ? Buffer.concat([Buffer.of(MARK_CODE), payload]) : payload
-}
-
-/** Undoes `escapeText`; undefined when it is a mark. */
-export function unescapeText(text: string): string | undefined {
-  if (!isMarked(text)) return text
-  return text.charCodeAt(1) === MARK_CODE ? text.slice(1) : undefined
 }
 
 const POSITION = /^([A-Za-z0-9_-]{1,64})\.(0|[1-9]\d{0,15})$/

@@ -1,3 +1,4 @@
+import { Resumption } from './browser/resume.ts'
 import { CONNECT_OPTION_NAMES, type ConnectOptions, checkConnectOptions, connect } from './client.ts'
 import { type ConnectionHandlers, type Data, toBytes, type WebSocketConnection } from './connection.ts'
 import { CloseCode, isSendableCloseCode, MAX_CLOSE_REASON_BYTES } from './constants.ts'
@@ -7,7 +8,6 @@ import { mergeFields } from './headers.ts'
 import type { Message } from './inbox.ts'
 import type { Defaults } from './options.ts'
 import type { CloseEvent } from './protocol.ts'
-import { Resumption } from './resuming.ts'
 import { parseUrl } from './target.ts'
 
 /** One URL, or several that are tried in this order in each round; a function is asked at the beginning of each. */
@@ -266,7 +266,10 @@ export class ReconnectingConnection {
       const { refresh } = this.#options
       const fresh = refresh && (await this.#unlessOver(refresh.call(this.#options, String(url))))
       const target = fresh?.url ?? url
-      connection = await connect(this.#resumption?.begin(target) ?? target, this.#connectOptions(fresh, ended.resolve))
+      connection = await connect(
+        this.#resumption?.begin(String(target)) ?? target,
+        this.#connectOptions(fresh, ended.resolve),
+      )
     } catch (error) {
       errors.push(asError(error))
       return undefined

@@ -22,7 +22,7 @@ import { isToken } from './headers.ts'
 import type { HistoryOption } from './history.ts'
 import { Hub, type TopicListener } from './hub.ts'
 import { randomId } from './ids.ts'
-import { isLoopbackHost, type Listening, listen } from './listen.ts'
+import { isLoopbackHost, type Listening, listen, type TlsSource } from './listen.ts'
 import { HELLO, parseResume, RESUME_PARAMETER } from './marks.ts'
 import {
   CONNECTION_DEFAULTS,
@@ -61,8 +61,11 @@ export interface WebSocketServerOptions<UserData = unknown>
    * as taken. Any address that others can reach needs a `token` or `authorize`.
    */
   readonly host?: string | undefined
-  /** Options of node:tls (`key`, `cert`, ...): the server speaks wss:// and https://. */
-  readonly tls?: TlsOptions | undefined
+  /**
+   * Options of node:tls (`key`, `cert`, ...), or a function that gets them: the server speaks wss:// and https://. The
+   * function is called by `listen`, and again by `updateTls`; it may be async.
+   */
+  readonly tls?: TlsSource | undefined
   /**
    * Name of the app, such as `my-app`. With it, a page whose Origin may connect can find the app on one of several ports
    * and be told why it was refused, as the client of `fullduplex/browser` does; see docs/HANDSHAKE.md. It is no secret.
@@ -250,6 +253,19 @@ export class WebSocketServer<UserData = unknown> {
     } finally {
       this.#starting = false
     }
+  }
+
+  /**
+   * Takes a renewed certificate without a restart: handshakes from now on get it, open connections go on. Without argument
+   * the function `tls` is asked again; with one, what it does not name stays as it is.
+   *
+   * @throws UsageError `ERR_SERVER_STATE` when the server does not listen, or not with TLS; `ERR_OPTION` when certificate
+   *   and key cannot be used, or for what a listening server cannot change (`requestCert`, ...); what the function `tls`
+   *   throws. The old certificate stays.
+   */
+  async updateTls(tls?: TlsOptions): Promise<void> {
+    if (this.#listening === undefined) throw new UsageError('ERR_SERVER_STATE', 'the server does not listen')
+    await this.#listening.updateTls(tls)
   }
 
   /**

@@ -55,8 +55,8 @@ export interface ConnectToAppOptions {
   readonly host?: string | undefined
   /** Speak wss: and https:, to a server with the option `tls`. Default false. */
   readonly secure?: boolean | undefined
-  /** Path of the WebSocket, with a query if there is one. Default `/`. */
-  readonly path?: string | undefined
+  /** Path of the WebSocket, with a query if there is one; or what gives it, for each attempt. Default `/`. */
+  readonly path?: string | (() => string) | undefined
   /** Subprotocols to offer. Default none. */
   readonly subprotocols?: readonly string[] | undefined
   /** Most bytes that wait for the app; beyond it `send` says false. One message of any size may wait. Default 1 MiB. */
@@ -150,7 +150,7 @@ export function connectToApp(options: ConnectToAppOptions): AppConnection {
   }
 
   function newSocket(port: number, offered?: string[]): WebSocket {
-    return new WebSocket(`ws${s}://${host}:${port}${path}`, offered)
+    return new WebSocket(`ws${s}://${host}:${port}${typeof path === 'function' ? path() : path}`, offered)
   }
 
   /** A port has not answered in a way that this page may read. */
