@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events'
-import type { Data } from './connection.ts'
+import type { Data, WebSocketConnection } from './connection.ts'
 import { asError, isPromise, warn } from './handlers.ts'
 import { CONNECTION_DEFAULTS } from './options.ts'
 import type { Refusal } from './reception.ts'
@@ -47,6 +47,26 @@ export interface ServerDetails {
   port: number | null
 }
 
+/** Arguments of `broadcast`. */
+export interface BroadcastArguments {
+  readonly message: Data
+  /** Only the clients in this room. Default: all clients. */
+  readonly room?: string | undefined
+}
+
+/** Arguments of `joinRoom` and `leaveRoom`. */
+export interface RoomArguments {
+  readonly clientId: string
+  /** Name of the room: a string that is not empty, of at most 256 bytes. */
+  readonly room: string
+}
+
+/** Result of `getRooms`. */
+export interface RoomsResult extends ActionResult {
+  /** The rooms in which somebody is. */
+  rooms: { room: string; clientIds: string[] }[]
+}
+
 /** Arguments of `send`. */
 export interface SendArguments {
   readonly clientId: string
@@ -89,12 +109,18 @@ export interface Api {
   startServer(options: StartServerArguments): Promise<StartServerResult>
   /** Closes all clients (1001) and stops the server; the port is free afterwards. */
   stopServer(): Promise<ActionResult>
-  /** Sends a message to all clients; who cannot take it is counted, not waited for. */
-  broadcast(options: { readonly message: Data }): Promise<BroadcastActionResult>
+  /** Sends a message to all clients, or to those in a room; who cannot take it is counted, not waited for. */
+  broadcast(options: BroadcastArguments): Promise<BroadcastActionResult>
   /** Sends a message to one client; success means that the system has it, or, with `confirm`, that the client has. */
   send(options: SendArguments): Promise<ActionResult>
   /** Tells whether the server runs, where, and for whom. */
   getServer(): Promise<ServerDetails>
+  /** Puts a client into a room; it leaves it by `leaveRoom`, or when it disconnects. */
+  joinRoom(options: RoomArguments): Promise<ActionResult>
+  /** Takes a client out of a room. A room that nobody is in is gone. */
+  leaveRoom(options: RoomArguments): Promise<ActionResult>
+  /** Tells which rooms there are, and who is in them. */
+  getRooms(): Promise<RoomsResult>
   /** A client is in. Returns the function that ends the subscription, as the others do. */
   onClientConnected(listener: Listener<ClientEvent>): Unsubscribe
   /** A client is gone, politely or not; comes behind its last message. */
@@ -194,15 +220,60 @@ export function createApi(): Api {
     return { success: true, message: 'The server has stopped.' }
   }
 
-  async function broadcast(given: { readonly message: Data }): Promise<BroadcastActionResult> {
+  async function broadcast(given: BroadcastArguments): Promise<BroadcastActionResult> {
     try {
       if (!isObject(given)) return { ...failure('Call broadcast({ message }).'), sent: 0, dropped: 0 }
       if (server === undefined || state !== 'running') return { ...failure(NOT_RUNNING), sent: 0, dropped: 0 }
-      const { sent, dropped } = server.broadcast(given.message)
+      const { message, room } = given
+      const { sent, dropped, reach } = room === undefined ? server.broadcast(message) : server.publish(room, message)
       const behind = dropped === 0 ? '' : ` ${count(dropped)} could not take it: the buffer is full.`
-      return { success: true, message: `Sent to ${count(sent)}.${behind}`, sent, dropped }
+      const alone = reach === 'process' ? ' The other processes could not be reached.' : ''
+      return { success: true, message: `Sent to ${count(sent)}.${behind}${alone}`, sent, dropped }
     } catch (error) {
       return { success: false, message: messageOf(error), sent: 0, dropped: 0 }
+    }
+  }
+
+  /** The client of this id, if it is there and stays; else a sentence. */
+  function findClient(clientId: string): WebSocketConnection | string {
+    const client = state === 'running' ? server?.clients.get(clientId) : undefined
+    if (client === undefined) return state === 'running' ? `There is no client ${clientId}.` : NOT_RUNNING
+    return client.state === 'open' ? client : `The client ${clientId} is disconnecting.`
+  }
+
+  async function joinRoom(given: RoomArguments): Promise<ActionResult> {
+    try {
+      if (!isObject(given)) return failure('Call joinRoom({ clientId, room }).')
+      const { clientId, room } = given
+      const client = findClient(clientId)
+      if (typeof client === 'string') return failure(client)
+      const message = client.subscribe(room) ? 'The client has joined the room.' : 'The client is in the room already.'
+      return { success: true, message }
+    } catch (error) {
+      return failure(messageOf(error))
+    }
+  }
+
+  async function leaveRoom(given: RoomArguments): Promise<ActionResult> {
+    if (!isObject(given)) return failure('Call leaveRoom({ clientId, room }).')
+    const { clientId, room } = given
+    const client = findClient(clientId)
+    if (typeof client === 'string') return failure(client)
+    if (client.unsubscribe(room)) return { success: true, message: 'The client has left the room.' }
+    return failure(`The client ${clientId} is not in this room.`)
+  }
+
+  async function getRooms(): Promise<RoomsResult> {
+    const running = state === 'running' ? server : undefined
+    if (running === undefined) return { ...failure(NOT_RUNNING), rooms: [] }
+    const rooms = Array.from(running.topics, (room) => ({
+      room,
+      clientIds: Array.from(running.subscribers(room), ({ id }) => id),
+    }))
+    return {
+      success: true,
+      message: rooms.length === 1 ? 'There is 1 room.' : `There are ${rooms.length} rooms.`,
+      rooms,
     }
   }
 
@@ -211,9 +282,8 @@ export function createApi(): Api {
       if (!isObject(given)) return failure('Call send({ clientId, message }).')
       const { clientId, message, confirm = false, timeoutMs = CONNECTION_DEFAULTS.pongTimeoutMs } = given
       if (!isTime(timeoutMs)) return failure(`timeoutMs must be a number of milliseconds, 1 to ${MAX_TIMEOUT_MS}.`)
-      const client = state === 'running' ? server?.clients.get(clientId) : undefined
-      if (client === undefined) return failure(state === 'running' ? `There is no client ${clientId}.` : NOT_RUNNING)
-      if (client.state !== 'open') return failure(`The client ${clientId} is disconnecting.`)
+      const client = findClient(clientId)
+      if (typeof client === 'string') return failure(client)
       const size = typeof message === 'string' ? Buffer.byteLength(message) : (message?.byteLength ?? 0)
       if (size > maxBufferedBytes) {
         return failure(`The message has ${size} bytes; the limit (maxBufferedBytes) is ${maxBufferedBytes}.`)
@@ -238,6 +308,9 @@ export function createApi(): Api {
     broadcast,
     send,
     getServer,
+    joinRoom,
+    leaveRoom,
+    getRooms,
     onClientConnected: (listener) => subscribe('clientConnected', listener),
     onClientDisconnected: (listener) => subscribe('clientDisconnected', listener),
     onMessage: (listener) => subscribe('message', listener),
@@ -258,6 +331,12 @@ export const broadcast: Api['broadcast'] = api.broadcast
 export const send: Api['send'] = api.send
 /** See `Api.getServer`. */
 export const getServer: Api['getServer'] = api.getServer
+/** See `Api.joinRoom`. */
+export const joinRoom: Api['joinRoom'] = api.joinRoom
+/** See `Api.leaveRoom`. */
+export const leaveRoom: Api['leaveRoom'] = api.leaveRoom
+/** See `Api.getRooms`. */
+export const getRooms: Api['getRooms'] = api.getRooms
 /** See `Api.onClientConnected`. */
 export const onClientConnected: Api['onClientConnected'] = api.onClientConnected
 /** See `Api.onClientDisconnected`. */

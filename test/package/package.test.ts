@@ -31,7 +31,8 @@ const VALUES = [
     'onClientConnected',
     'onClientDisconnected',
   ],
-  ...['onMessage', 'send', 'startServer', 'stopServer'],
+  ...['onMessage', 'send', 'startServer', 'stopServer', 'getRooms', 'joinRoom', 'leaveRoom'],
+  ...['Publisher', 'createPublisher', 'prepare'],
   ...[
     'ReconnectingConnection',
     'WebSocket',
@@ -45,8 +46,8 @@ const VALUES = [
 const TYPES = [
   ...['ActionResult', 'Api', 'ApiEvents', 'AttachableServer', 'Authorization', 'BroadcastActionResult'],
   ...[
-    'BroadcastOptions',
-    'BroadcastResult',
+    'PublishOptions',
+    'PublishResult',
     'ClientEvent',
     'CloseEvent',
     'CompressionOptions',
@@ -68,6 +69,9 @@ const TYPES = [
   ...['WebSocketErrorCode', 'WebSocketServerOptions'],
   ...['ConnectionLoss', 'ConnectionTarget', 'DialOptions', 'ReconnectingLimits', 'ReconnectingOptions'],
   ...['ReconnectingState', 'RefreshedOptions', 'UrlList', 'UrlSource', 'WebSocketCloseEventInit', 'WebSocketEvents'],
+  ...['Backplane', 'BackplaneErrorCode', 'BackplaneHost', 'BroadcastArguments', 'HistoryLimits', 'HistoryOption'],
+  ...['LogEntry', 'LogFollower', 'LogPage', 'LogSubscription', 'Position', 'PreparedMessage', 'PublisherOptions'],
+  ...['ResolvedHistoryLimits', 'RoomArguments', 'RoomsResult', 'SubscribeOptions', 'TopicListener', 'TopicLog'],
   ...['WebSocketListener', 'WebSocketOptions', 'WebStreams', 'MessageStream', 'SendStreamOptions'],
 ]
 
