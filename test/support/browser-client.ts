@@ -5,12 +5,14 @@ import { runCompiler } from './package.ts'
 import { ROOT } from './program.ts'
 
 /*
- * The client for pages, as it is published.
+ * The files for pages, as they are published.
  */
 
 export interface BuiltClient {
   readonly path: string
   readonly code: string
+  /** What goes on where it was, for topics with a history. */
+  readonly resumeCode: string
   remove(): void
 }
 
@@ -19,5 +21,11 @@ export async function buildBrowserClient(): Promise<BuiltClient> {
   const folder = mkdtempSync(join(tmpdir(), 'fullduplex-'))
   await runCompiler(['-p', 'tsconfig.browser.json', '--outDir', folder], { cwd: ROOT })
   const path = join(folder, 'browser/client.js')
-  return { path, code: readFileSync(path, 'utf8'), remove: () => rmSync(folder, { recursive: true, force: true }) }
+  const resumeCode = readFileSync(join(folder, 'browser/resume.js'), 'utf8')
+  return {
+    path,
+    code: readFileSync(path, 'utf8'),
+    resumeCode,
+    remove: () => rmSync(folder, { recursive: true, force: true }),
+  }
 }
