@@ -18,20 +18,12 @@ import { Output, UNFLUSHED_BYTES } from './output.ts'
 import { PingLedger } from './pings.ts'
 import { PreparedMessage } from './prepared.ts'
 import { type CloseEvent, type ProtocolOptions, type ProtocolState, WebSocketProtocol } from './protocol.ts'
+import type { ConnectionTopics, PublishResult, SendOptions, SubscribeOptions } from './publishing.ts'
 import { findRepeated, forgetReceiver } from './repeats.ts'
 import { adopt } from './socket-peer.ts'
 import { type Few, namesOf, type Topic, type TopicMember } from './topics.ts'
 
 export { type Data, toBytes } from './data.ts'
-
-/** How a message is sent. */
-export interface SendOptions {
-  /**
-   * Whether it is compressed, where the connection has agreed on compression. Default: when it has at least
-   * `threshold` bytes.
-   */
-  readonly compress?: boolean | undefined
-}
 
 /** What happens to a client whose buffer is full. */
 export type SlowConsumerPolicy = 'close' | 'drop'
@@ -85,62 +77,7 @@ export interface ConnectionOwner<UserData> {
   /** An exception in a handler. */
   report(error: unknown, connection: WebSocketConnection<UserData>): void
   /** Where topics are kept: at a server. */
-  readonly topics?: ConnectionTopics<UserData>
-}
-
-/** What a connection asks of the topics of its server. */
-export interface ConnectionTopics<UserData> {
-  subscribe(connection: WebSocketConnection<UserData>, topic: string, options: SubscribeOptions | undefined): boolean
-  unsubscribe(connection: WebSocketConnection<UserData>, topic: string): boolean
-  publishFrom(
-    connection: WebSocketConnection<UserData>,
-    topic: string,
-    data: Data | PreparedMessage,
-    options: SendOptions | undefined,
-  ): PublishResult
-}
-
-/** How a client joins a topic. */
-export interface SubscribeOptions {
-  /**
-   * For a topic with a history: the position of the last message that the client has, as `publish` gives it. What came
-   * later is sent first. Default: what the client has said itself when it came back (see `reconnecting`), else nothing.
-   */
-  readonly after?: string | undefined
-  /**
-   * The history does not reach back to there, or a client that reads slowly has missed what the history has no more. A
-   * client that has come back with `resume` is told by itself.
-   */
-  gap?(): void
-}
-
-/** Whom a message reaches that goes to many. */
-export interface PublishOptions<UserData = unknown> {
-  /** Not these clients. */
-  readonly except?: WebSocketConnection<UserData> | Iterable<WebSocketConnection<UserData>> | undefined
-  /** Only clients for which it says true. It is asked in this process only: with it, a message stays in this process. */
-  filter?(client: WebSocketConnection<UserData>): boolean
-  /** Whether it is compressed for clients that have agreed on it. Default: from `threshold` bytes on. */
-  readonly compress?: boolean | undefined
-}
-
-/** What became of a message that goes to many. */
-export interface PublishResult {
-  /** Clients of this process for which the message was accepted. */
-  sent: number
-  /** Clients of this process that did not get it because their buffer is full (see `slowConsumer`). */
-  dropped: number
-  /**
-   * With a backplane: whether the message was handed on to the other processes, or stays in this one, because the
-   * backplane is away or the message is not for it.
-   */
-  reach?: 'everywhere' | 'process'
-  /**
-   * For a topic with a history: resolves with the position of the message once the history has it; rejects with
-   * `WebSocketError` `ERR_HISTORY` when it could not be kept, and then nobody gets it. Without a backplane it is there at
-   * once. With one, `sent` and `dropped` are 0: the message comes back from there, in one order for everybody.
-   */
-  stored?: Promise<string>
+  readonly topics?: ConnectionTopics<WebSocketConnection<UserData>>
 }
 
 /** What a connection is made from. */
@@ -415,7 +352,7 @@ export class WebSocketConnection<UserData = unknown> {
     return this.#topics.publishFrom(this, topic, data, options)
   }
 
-  get #topics(): ConnectionTopics<UserData> {
+  get #topics(): ConnectionTopics<WebSocketConnection<UserData>> {
     const { topics } = this.#owner
     if (topics === undefined) throw new UsageError('ERR_SERVER_STATE', 'topics are for the clients of a server')
     return topics

@@ -1,10 +1,11 @@
-import type { PublishResult, SubscribeOptions, WebSocketConnection } from './connection.ts'
+import type { WebSocketConnection } from './connection.ts'
 import { WebSocketError } from './errors.ts'
 import { callHandler, isPromise } from './handlers.ts'
 import type { LogEntry, LogFollower, LogPage, LogSubscription, ResolvedHistoryLimits, TopicLog } from './history.ts'
 import { formatMark, formatPosition, type MarkType, type Position, parsePosition } from './marks.ts'
 import { MemoryLog } from './memory-log.ts'
 import { PreparedMessage } from './prepared.ts'
+import type { PublishResult, SubscribeOptions } from './publishing.ts'
 
 /*
  * Topics with a history. Everybody gets the entries of a topic's log in their order, each exactly once: who is up to

@@ -1,14 +1,6 @@
 import type { Backplane } from './backplane.ts'
-import {
-  type ConnectionTopics,
-  type Data,
-  type PublishOptions,
-  type PublishResult,
-  type SendOptions,
-  type SubscribeOptions,
-  toBytes,
-  WebSocketConnection,
-} from './connection.ts'
+import { WebSocketConnection } from './connection.ts'
+import { type Data, toBytes } from './data.ts'
 import { UsageError, type WebSocketError } from './errors.ts'
 import { Feeds } from './feeds.ts'
 import { callHandler } from './handlers.ts'
@@ -16,6 +8,7 @@ import { type HistoryOption, resolveHistory } from './history.ts'
 import type { Message } from './inbox.ts'
 import { formatUnsubscribed } from './marks.ts'
 import { PreparedMessage } from './prepared.ts'
+import type { ConnectionTopics, PublishOptions, PublishResult, SendOptions, SubscribeOptions } from './publishing.ts'
 import { Relay } from './relay.ts'
 import { countTopics, isMember, TopicTable } from './topics.ts'
 
@@ -44,7 +37,7 @@ const TOPIC_PREFIX = '#'
  * Messages that go to many: to everyone, or to the members of a topic; in this process, and in others by way of a
  * backplane. What a message costs depends on who gets it, and not on how many clients and topics there are.
  */
-export class Hub<UserData> implements ConnectionTopics<UserData> {
+export class Hub<UserData> implements ConnectionTopics<WebSocketConnection<UserData>> {
   readonly #options: HubOptions<UserData>
   readonly #topics = new TopicTable<WebSocketConnection<UserData>>()
   readonly #listeners = new Map<string, Set<TopicListener>>()
@@ -162,7 +155,11 @@ export class Hub<UserData> implements ConnectionTopics<UserData> {
 
   // ── messages ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  publish(name: string, data: Data | PreparedMessage, options: PublishOptions<UserData> = {}): PublishResult {
+  publish(
+    name: string,
+    data: Data | PreparedMessage,
+    options: PublishOptions<WebSocketConnection<UserData>> = {},
+  ): PublishResult {
     this.#checkName(name)
     const message = prepareFor(data, options.compress)
     if (this.#feeds?.has(name) === true) {
@@ -185,7 +182,7 @@ export class Hub<UserData> implements ConnectionTopics<UserData> {
     return this.publish(name, data, this.#feeds?.has(name) === true ? { compress } : { compress, except: client })
   }
 
-  broadcast(data: Data | PreparedMessage, options: PublishOptions<UserData> = {}): PublishResult {
+  broadcast(data: Data | PreparedMessage, options: PublishOptions<WebSocketConnection<UserData>> = {}): PublishResult {
     const message = prepareFor(data, options.compress)
     return this.#share(EVERYONE, message, options, deliver(this.#options.clients.values(), message, options))
   }
@@ -193,7 +190,7 @@ export class Hub<UserData> implements ConnectionTopics<UserData> {
   #share(
     channel: string,
     message: PreparedMessage,
-    { filter }: PublishOptions<UserData>,
+    { filter }: PublishOptions<WebSocketConnection<UserData>>,
     result: PublishResult,
   ): PublishResult {
     if (this.#relay === undefined) return result
@@ -274,7 +271,7 @@ function prepareFor(data: Data | PreparedMessage, compress: boolean | undefined)
 function deliver<UserData>(
   clients: Iterable<WebSocketConnection<UserData>>,
   message: PreparedMessage,
-  options: PublishOptions<UserData>,
+  options: PublishOptions<WebSocketConnection<UserData>>,
 ): PublishResult {
   const { except } = options
   const single = except instanceof WebSocketConnection ? except : undefined

@@ -33,15 +33,11 @@ export type { Backplane, BackplaneHost } from './backplane.ts'
 export { type ConnectOptions, connect } from './client.ts'
 export {
   type ConnectionHandlers,
-  type Data,
-  type PublishOptions,
-  type PublishResult,
-  type SendOptions,
   type SlowConsumerPolicy,
-  type SubscribeOptions,
   WebSocketConnection,
 } from './connection.ts'
 export { CloseCode, Opcode } from './constants.ts'
+export type { Data } from './data.ts'
 export type { ConnectionTarget, DialOptions } from './dial.ts'
 export {
   type BackplaneErrorCode,
@@ -70,15 +66,16 @@ export type {
 } from './history.ts'
 export { prepare, type TopicListener } from './hub.ts'
 export type { Message } from './inbox.ts'
+export type { ConnectionLoss } from './losses.ts'
 export type { Position } from './marks.ts'
 export type { MessageStream, SendStreamOptions } from './message-streams.ts'
 export type { ConnectionLimits, HeadLimitOptions } from './options.ts'
 export type { PreparedMessage } from './prepared.ts'
 export type { CloseEvent, ProtocolState } from './protocol.ts'
 export { createPublisher, Publisher, type PublisherOptions } from './publisher.ts'
+export type { PublishOptions, PublishResult, SendOptions, SubscribeOptions } from './publishing.ts'
 export type { Authorization, Refusal } from './reception.ts'
 export {
-  type ConnectionLoss,
   ReconnectingConnection,
   type ReconnectingLimits,
   type ReconnectingOptions,

@@ -1,11 +1,12 @@
 import type { Backplane } from './backplane.ts'
-import type { Data, PublishResult, SendOptions } from './connection.ts'
+import type { Data } from './data.ts'
 import { UsageError } from './errors.ts'
 import { callHandler, reportError } from './handlers.ts'
 import type { HistoryOption } from './history.ts'
 import { Hub, type TopicListener } from './hub.ts'
 import { checkOptions, DEFAULT_MAX_TOPIC_BYTES } from './options.ts'
 import type { PreparedMessage } from './prepared.ts'
+import type { PublishResult, SendOptions } from './publishing.ts'
 
 /** Options of `createPublisher`. An unknown one is a `UsageError`. */
 export interface PublisherOptions {

@@ -1,11 +1,13 @@
 import { Resumption } from './browser/resume.ts'
 import { CONNECT_OPTION_NAMES, type ConnectOptions, checkConnectOptions, connect } from './client.ts'
+import { formatClose } from './close-frame.ts'
 import { type ConnectionHandlers, type Data, toBytes, type WebSocketConnection } from './connection.ts'
-import { CloseCode, isSendableCloseCode, MAX_CLOSE_REASON_BYTES } from './constants.ts'
-import { HandshakeError, UsageError } from './errors.ts'
+import { CloseCode } from './constants.ts'
+import { UsageError } from './errors.ts'
 import { asError, callHandler, reportError } from './handlers.ts'
 import { mergeFields } from './headers.ts'
 import type { Message } from './inbox.ts'
+import { type ConnectionLoss, delayBehind, isForToken, isForTokenError, isPassing, isPassingError } from './losses.ts'
 import type { Defaults } from './options.ts'
 import type { CloseEvent } from './protocol.ts'
 import { parseUrl } from './target.ts'
@@ -14,16 +16,6 @@ import { parseUrl } from './target.ts'
 export type UrlSource = UrlList | (() => UrlList | Promise<UrlList>)
 /** One URL, or several. */
 export type UrlList = string | URL | readonly (string | URL)[]
-
-/** Why there is no connection. */
-export interface ConnectionLoss {
-  /** How the connection ended; undefined when none came about. */
-  readonly event: CloseEvent | undefined
-  /** Why none came about: what `connect` has rejected with. Of several URLs the first one that may yet work. */
-  readonly error: Error | undefined
-  /** Losses in a row, this one included; a connection that was stable begins a new row. */
-  readonly losses: number
-}
 
 /** What may change from one attempt to the next. */
 export interface RefreshedOptions {
@@ -100,14 +92,6 @@ const OPTION_NAMES = [
   ...OWN_NAMES,
 ]
 
-/** "Do not come back": 1008 is the standard's, the others are 401 and 403 as many servers say them. */
-const FINAL_CLOSE_CODES: readonly number[] = [CloseCode.POLICY_VIOLATION, 4401, 4403]
-/** Refusals of a client that may be right the next time. */
-const PASSING_STATUSES: readonly number[] = [408, 425, 429]
-/** A server that restarts or has too much to do is given more time: as if it were this often that we come. */
-const BUSY_LOSSES = 4
-/** Longest time that a server can make us wait. */
-const MAX_RETRY_AFTER_MS = 3_600_000
 /** Beyond this much of unsent data what has waited goes on waiting for the peer, in bytes. */
 const SEND_AHEAD_BYTES = 65_536
 
@@ -204,7 +188,7 @@ export class ReconnectingConnection {
    * @throws UsageError `ERR_CLOSE_ARGUMENT` for a code that cannot be sent, or a longer reason than 123 bytes.
    */
   close(code?: number, reason?: string): void {
-    checkCloseArguments(code, reason)
+    formatClose(code, reason ?? '')
     if (this.#isOver) return
     this.#state = 'closing'
     const connection = this.#connection
@@ -233,7 +217,7 @@ export class ReconnectingConnection {
         break
       }
       this.#state = 'waiting'
-      const delayMs = this.#delayBehind(loss)
+      const delayMs = delayBehind(loss, this.#limits, this.#options.random)
       this.#call(() => this.#options.reconnecting?.(loss, delayMs))
       await this.#sleep(delayMs)
     }
@@ -254,7 +238,7 @@ export class ReconnectingConnection {
     } catch (error) {
       errors.push(asError(error))
     }
-    const error = errors.find(isPassing) ?? errors.find(isForToken) ?? errors.at(-1)
+    const error = errors.find(isPassingError) ?? errors.find(isForTokenError) ?? errors.at(-1)
     return { event: undefined, error, losses: ++this.#losses }
   }
 
@@ -351,24 +335,10 @@ export class ReconnectingConnection {
       decision = this.#options.shouldReconnect?.(loss)
     })
     if (decision !== undefined) return decision
-    const { event, error } = loss
-    if (event === undefined ? isPassing(error) : !FINAL_CLOSE_CODES.includes(event.code)) return true
-    if (!(event?.code === 4401 || isForToken(error)) || this.#options.refresh === undefined || this.#hasRefreshed)
-      return false
+    if (isPassing(loss)) return true
+    if (!isForToken(loss) || this.#options.refresh === undefined || this.#hasRefreshed) return false
     this.#hasRefreshed = true
     return true
-  }
-
-  /** Exponential, with jitter: clients that have lost the same server do not come back all at once. */
-  #delayBehind({ event, error, losses }: ConnectionLoss): number {
-    const { minDelayMs, maxDelayMs } = this.#limits
-    const random = this.#options.random ?? Math.random
-    const isBusy = event?.code === CloseCode.SERVICE_RESTART || event?.code === CloseCode.TRY_AGAIN_LATER
-    const most = Math.min(maxDelayMs, minDelayMs * 2 ** (isBusy ? Math.max(losses, BUSY_LOSSES) : losses))
-    const delayMs = minDelayMs + random() * (most - minDelayMs)
-    const isAsked = error instanceof HandshakeError && (error.status === 429 || error.status === 503)
-    const askedMs = Math.min((isAsked && error.retryAfterMs) || 0, MAX_RETRY_AFTER_MS)
-    return Math.round(askedMs === 0 ? delayMs : Math.max(delayMs, askedMs + random() * minDelayMs))
   }
 
   #sleep(delayMs: number): Promise<void> {
@@ -409,18 +379,6 @@ export class ReconnectingConnection {
   }
 }
 
-/** Whether the next attempt may succeed where this one has failed. */
-function isPassing(error: Error | undefined): boolean {
-  if (error instanceof UsageError) return false
-  if (!(error instanceof HandshakeError) || error.code !== 'ERR_RESPONSE_STATUS') return true
-  return error.status < 400 || error.status > 499 || PASSING_STATUSES.includes(error.status)
-}
-
-/** Whether another token may help. */
-function isForToken(error: Error | undefined): boolean {
-  return error instanceof HandshakeError && error.status === 401
-}
-
 function listOf(urls: UrlList): readonly (string | URL)[] {
   const list = Array.isArray(urls) ? (urls as readonly (string | URL)[]) : [urls as string | URL]
   if (list.length === 0) throw new UsageError('ERR_URL', 'the list of URLs is empty')
@@ -442,13 +400,6 @@ function resolveLimits(options: ReconnectingLimits): Defaults<ReconnectingLimits
   if (limits.minDelayMs > limits.maxDelayMs)
     throw new UsageError('ERR_OPTION', 'the option minDelayMs is more than maxDelayMs')
   return limits
-}
-
-function checkCloseArguments(code: number | undefined, reason = ''): void {
-  if (code === undefined ? reason === '' : isSendableCloseCode(code)) {
-    if (Buffer.byteLength(reason) <= MAX_CLOSE_REASON_BYTES) return
-  }
-  throw new UsageError('ERR_CLOSE_ARGUMENT', 'the close code cannot be sent, or the reason is too long or has no code')
 }
 
 function sizeOf(message: string | Uint8Array): number {

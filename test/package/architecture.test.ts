@@ -78,7 +78,17 @@ const LAYERS: readonly Layer[] = [
         'server.ts',
         'client.ts',
       ],
-      ...['backplane.ts', 'history.ts', 'memory-log.ts', 'feeds.ts', 'relay.ts', 'hub.ts', 'publisher.ts'],
+      ...[
+        'backplane.ts',
+        'history.ts',
+        'memory-log.ts',
+        'feeds.ts',
+        'relay.ts',
+        'hub.ts',
+        'publisher.ts',
+        'publishing.ts',
+        'losses.ts',
+      ],
       ...['dial.ts', 'streams.ts', 'websocket.ts', 'websocket-events.ts', 'reconnecting.ts'],
     ],
     modules: [
