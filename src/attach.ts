@@ -59,8 +59,8 @@ function onUpgrade(this: AttachableServer, request: IncomingMessage, socket: Dup
 }
 
 function originOf(socket: Duplex): RequestOrigin {
-  const { remoteAddress = '' } = socket as Partial<Socket>
-  return { remoteAddress: normalizeAddress(remoteAddress), secure: 'encrypted' in socket }
+  const { remoteAddress = '', remotePort } = socket as Partial<Socket>
+  return { remoteAddress: normalizeAddress(remoteAddress), remotePort, secure: 'encrypted' in socket }
 }
 
 /** What node:http has parsed, in our words. Its header lines come in pairs, unmerged. */

@@ -41,6 +41,8 @@ export function splitTarget(target: string): { path: string; search: string } {
 export interface RequestOrigin {
   /** Address of the peer, IPv4-mapped IPv6 as IPv4. */
   readonly remoteAddress: string
+  /** Port of the peer; undefined where its stream has none, or is gone. */
+  readonly remotePort?: number | undefined
   /** It came over TLS. */
   readonly secure: boolean
 }
@@ -54,6 +56,8 @@ export class HttpRequest {
   readonly path: string
   readonly headers: HeaderFields
   readonly remoteAddress: string
+  /** Port of the peer; undefined where its stream has none, or is gone. */
+  readonly remotePort: number | undefined
   readonly secure: boolean
   /** It came with the right token; false where the server has none. */
   authenticated = false
@@ -65,6 +69,7 @@ export class HttpRequest {
     this.path = splitTarget(head.target).path
     this.headers = head.headers
     this.remoteAddress = from.remoteAddress
+    this.remotePort = from.remotePort
     this.secure = from.secure
   }
 

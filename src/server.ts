@@ -8,12 +8,10 @@ import {
   type ConnectionHandlers,
   type ConnectionOwner,
   type ConnectionSettings,
-  type Data,
-  type PublishOptions,
-  type PublishResult,
   WebSocketConnection,
 } from './connection.ts'
 import { CloseCode } from './constants.ts'
+import type { Data } from './data.ts'
 import { UsageError } from './errors.ts'
 import { type CompressionOptions, resolveCompression } from './extension.ts'
 import { callHandler, reportError } from './handlers.ts'
@@ -37,6 +35,7 @@ import {
 } from './options.ts'
 import type { PreparedMessage } from './prepared.ts'
 import { APP_SUBPROTOCOL, checkAppName } from './probe.ts'
+import type { PublishOptions, PublishResult } from './publishing.ts'
 import { type Accepted, Reception, type ReceptionHandlers } from './reception.ts'
 
 /** What a server tells its user; all handlers are optional, and one set serves all clients. */
@@ -294,7 +293,7 @@ export class WebSocketServer<UserData = unknown> {
    *
    * @throws UsageError `ERR_DATA_TYPE` for anything but a string, a `Uint8Array`, an `ArrayBuffer`, or what `prepare` gives.
    */
-  broadcast(data: Data | PreparedMessage, options?: PublishOptions<UserData>): PublishResult {
+  broadcast(data: Data | PreparedMessage, options?: PublishOptions<WebSocketConnection<UserData>>): PublishResult {
     return this.#hub.broadcast(data, options)
   }
 
@@ -307,7 +306,11 @@ export class WebSocketServer<UserData = unknown> {
    * @throws UsageError `ERR_TOPIC` for a name that cannot be one (empty, longer than `maxTopicBytes`), `ERR_DATA_TYPE` as
    *   `broadcast`, `ERR_OPTION` for `except` or `filter` where there is a history.
    */
-  publish(topic: string, data: Data | PreparedMessage, options?: PublishOptions<UserData>): PublishResult {
+  publish(
+    topic: string,
+    data: Data | PreparedMessage,
+    options?: PublishOptions<WebSocketConnection<UserData>>,
+  ): PublishResult {
     return this.#hub.publish(topic, data, options)
   }
 
@@ -388,8 +391,9 @@ export class WebSocketServer<UserData = unknown> {
   }
 
   #receiveSocket(socket: Socket, secure: boolean, waitedMs: number): void {
-    const remoteAddress = normalizeAddress(socket.remoteAddress ?? '')
-    this.#reception.receiveSocket(socket, { remoteAddress, secure }, Math.round(waitedMs / this.#sweepMs))
+    const { remoteAddress = '', remotePort } = socket
+    const from = { remoteAddress: normalizeAddress(remoteAddress), remotePort, secure }
+    this.#reception.receiveSocket(socket, from, Math.round(waitedMs / this.#sweepMs))
   }
 
   #open({ socket, request, data, subprotocol, deflate, rest }: Accepted<UserData>): void {

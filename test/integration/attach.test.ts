@@ -51,13 +51,14 @@ describe.each(KINDS)('attached to a node:%s server', (kind) => {
     newServer({
       ...echo,
       respond: () => ({ body: 'not asked' }),
-      open: (client, { url, remoteAddress, secure }) =>
-        requests.push({ url, remoteAddress, secure, path: client.path, address: client.remoteAddress }),
+      open: (client, { url, remoteAddress, remotePort, secure }) =>
+        requests.push({ url, remoteAddress, remotePort, secure, path: client.path, address: client.remoteAddress }),
     }).attach(httpServer)
     const client = await RawClient.open({ port, ca, target: '/socket?a=1' })
     expect(await requests.next()).toEqual({
       url: '/socket?a=1',
       remoteAddress: '127.0.0.1',
+      remotePort: client.socket.localPort,
       secure: kind === 'https',
       path: '/socket',
       address: '127.0.0.1',

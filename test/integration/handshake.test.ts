@@ -618,14 +618,14 @@ describe('a request', () => {
   it('tells handlers where it came from', async () => {
     const seen = new Queue<object>()
     const { port } = await startServer({
-      open: (client, { method, url, path, host, origin, remoteAddress, secure, headers }) =>
+      open: (client, { method, url, path, host, origin, remoteAddress, remotePort, secure, headers }) =>
         seen.push({
-          ...{ method, url, path, host, origin, remoteAddress, secure },
+          ...{ method, url, path, host, origin, remoteAddress, remotePort, secure },
           header: headers.get('X-Any-Case'),
           client: [client.path, client.remoteAddress],
         }),
     })
-    await RawClient.open({
+    const { socket } = await RawClient.open({
       port,
       target: '/socket?a=1',
       headers: { Host: 'localhost:1234', Origin: 'http://localhost:3000', 'x-any-case': '\t value ' },
@@ -637,6 +637,7 @@ describe('a request', () => {
       host: 'localhost:1234',
       origin: 'http://localhost:3000',
       remoteAddress: '127.0.0.1',
+      remotePort: socket.localPort,
       secure: false,
       header: 'value',
       client: ['/socket', '127.0.0.1'],
