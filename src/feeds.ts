@@ -37,6 +37,8 @@ export class Feeds<UserData> {
   readonly #feeds = new Map<string, Feed<UserData>>()
   /** A message could not be kept, and none since. */
   #hasTrouble = false
+  /** Messages of which it is not known yet whether they are kept. */
+  readonly #pending = new Set<Promise<unknown>>()
 
   constructor(host: FeedsHost<UserData>) {
     this.#host = host
@@ -63,9 +65,14 @@ export class Feeds<UserData> {
       if (feed !== undefined) feed.counted = undefined
     }
     if (this.#memory === undefined) result.reach = 'everywhere'
-    result.stored = isPromise(position) ? this.#stored(position) : Promise.resolve(formatPosition(position))
-    // Who does not ask has been told by the error handler.
-    result.stored.catch(() => {})
+    if (isPromise(position)) {
+      const stored = this.#stored(position)
+      result.stored = stored
+      this.#pending.add(stored)
+      const forget = (): void => void this.#pending.delete(stored)
+      // Who does not ask has been told by the error handler.
+      stored.then(forget, forget)
+    } else result.stored = Promise.resolve(formatPosition(position))
     return result
   }
 
@@ -121,9 +128,11 @@ export class Feeds<UserData> {
     this.#memory?.tick()
   }
 
-  end(): void {
+  /** Ends, behind what is still being kept. */
+  async end(): Promise<void> {
     for (const feed of this.#feeds.values()) feed.end()
     this.#feeds.clear()
+    await Promise.allSettled(this.#pending)
   }
 }
 

@@ -237,7 +237,7 @@ export class Hub<UserData> implements ConnectionTopics<WebSocketConnection<UserD
   }
 
   async close(): Promise<void> {
-    this.#feeds?.end()
+    await this.#feeds?.end()
     await this.#relay?.close()
   }
 

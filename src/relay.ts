@@ -40,6 +40,7 @@ export class Relay {
   readonly #origin = randomBytes(ORIGIN_BYTES)
   readonly #originName = this.#origin.toString('latin1')
   readonly #sequences = new Sequences()
+  #isStarted = false
   #isUp = false
   readonly #awaitingUp: (() => void)[] = []
   #hasTrouble = false
@@ -68,6 +69,7 @@ export class Relay {
   }
 
   start(): void {
+    this.#isStarted = true
     this.#backplane.start({
       receive: (channel, message) => this.#receive(channel, message),
       up: () => this.#setUp(),
@@ -270,7 +272,7 @@ export class Relay {
     this.#isClosed = true
     clearTimeout(this.#retry)
     if (this.#isUp && this.#underWay > 0) await this.#sent()
-    await this.#backplane.close()
+    if (this.#isStarted) await this.#backplane.close()
   }
 
   /** What is on its way has arrived; an engine that does not answer is not waited for. */
