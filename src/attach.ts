@@ -3,7 +3,7 @@ import type { Server as HttpsServer } from 'node:https'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { normalizeAddress } from './admission.ts'
-import { type RequestOrigin, splitTarget } from './handshake.ts'
+import { isServed, type PathRule, type RequestOrigin, splitTarget } from './handshake.ts'
 import { HeaderFields } from './headers.ts'
 import type { RequestHead } from './http-head.ts'
 
@@ -13,8 +13,10 @@ export type AttachableServer = HttpServer | HttpsServer
 /** Takes an upgrade request of the http server that is its own. */
 export interface Attachment {
   /** Undefined for every path. */
-  readonly path: string | undefined
-  receiveUpgrade(socket: Duplex, from: RequestOrigin, head: RequestHead, rest: Buffer, path: string | undefined): void
+  readonly path: PathRule | undefined
+  receiveUpgrade(socket: Duplex, from: RequestOrigin, head: RequestHead, rest: Buffer, path: PathRule | undefined): void
+  /** An exception in a function of the user's. */
+  report(error: unknown): void
 }
 
 /** One `upgrade` listener per http server, however many of ours share it. */
@@ -44,7 +46,7 @@ export function attachTo(server: AttachableServer, attachment: Attachment): () =
 function onUpgrade(this: AttachableServer, request: IncomingMessage, socket: Duplex, rest: Buffer): void {
   const { path } = splitTarget(request.url ?? '/')
   const ours = attachments.get(this) ?? []
-  let owner = ours.find((attachment) => attachment.path === undefined || attachment.path === path)
+  let owner = ours.find((attachment) => owns(attachment, path))
   // With nobody else to answer, one of ours refuses: its path is another one.
   if (owner === undefined && this.listenerCount('upgrade') === 1) owner = ours[0]
   if (owner === undefined) return
@@ -56,6 +58,15 @@ function onUpgrade(this: AttachableServer, request: IncomingMessage, socket: Dup
   // node:http's own timeouts end with the request.
   if (socket instanceof Socket) socket.setTimeout(0).setNoDelay(true)
   owner.receiveUpgrade(socket, originOf(socket), headOf(request), rest, owner.path)
+}
+
+function owns(attachment: Attachment, path: string): boolean {
+  try {
+    return isServed(path, attachment.path)
+  } catch (error) {
+    attachment.report(error)
+    return false
+  }
 }
 
 function originOf(socket: Duplex): RequestOrigin {

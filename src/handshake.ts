@@ -31,6 +31,15 @@ function isKey(key: string | undefined): key is string {
   return BASE64_DIGITS.indexOf(key[21]!) % 16 === 0
 }
 
+/** The one path at which a WebSocket can be opened, or a function that knows: it is asked with the path, without the query. */
+export type PathRule = string | ((path: string) => boolean)
+
+/** Whether a path is one of those; without a rule any is. */
+export function isServed(path: string, rule: PathRule | undefined): boolean {
+  if (rule === undefined) return true
+  return typeof rule === 'function' ? rule(path) : rule === path
+}
+
 /** The path of a target, and its query with the `?`, as they were sent. */
 export function splitTarget(target: string): { path: string; search: string } {
   const query = target.indexOf('?')

@@ -52,7 +52,7 @@ export {
   type WebSocketErrorCode,
 } from './errors.ts'
 export type { CompressionOptions } from './extension.ts'
-export type { HttpAnswer, HttpRequest, HttpRequest as UpgradeRequest } from './handshake.ts'
+export type { HttpAnswer, HttpRequest, HttpRequest as UpgradeRequest, PathRule } from './handshake.ts'
 export type { HeaderFields } from './headers.ts'
 export type {
   HistoryLimits,

@@ -11,6 +11,8 @@ import {
   formatRefusal,
   type HttpAnswer,
   HttpRequest,
+  isServed,
+  type PathRule,
   type RequestOrigin,
   selectSubprotocol,
 } from './handshake.ts'
@@ -62,7 +64,7 @@ export interface ReceptionOptions<UserData> {
   readonly app: string | undefined
   readonly handlers: ReceptionHandlers<UserData>
   readonly headLimits: HeadLimits
-  readonly path: string | undefined
+  readonly path: PathRule | undefined
   readonly subprotocols: readonly string[]
   /** Undefined: offers of compression are declined. */
   readonly compression: Compression | undefined
@@ -124,7 +126,13 @@ export class Reception<UserData> {
   }
 
   /** Door two: a request that node:http has read, what came behind it, and the path that it should have. */
-  receiveUpgrade(socket: Duplex, from: RequestOrigin, head: RequestHead, rest: Buffer, path: string | undefined): void {
+  receiveUpgrade(
+    socket: Duplex,
+    from: RequestOrigin,
+    head: RequestHead,
+    rest: Buffer,
+    path: PathRule | undefined,
+  ): void {
     this.#welcome(socket, from, path)?.decide(head, rest)
   }
 
@@ -177,7 +185,7 @@ export class Reception<UserData> {
     return true
   }
 
-  #welcome(socket: Duplex, from: RequestOrigin, path: string | undefined): Arrival<UserData> | undefined {
+  #welcome(socket: Duplex, from: RequestOrigin, path: PathRule | undefined): Arrival<UserData> | undefined {
     const arrival = new Arrival(this, socket, from, path)
     adopt(socket, arrival)
     arrival.index = this.#arrivals.push(arrival) - 1
@@ -233,7 +241,7 @@ class Arrival<UserData> implements SocketPeer {
   readonly #reception: Reception<UserData>
   readonly #from: RequestOrigin
   /** The only path at which a WebSocket can be opened here; undefined for any. */
-  readonly #path: string | undefined
+  readonly #path: PathRule | undefined
   #reader: HeadReader | undefined
   #request: HttpRequest | undefined
   #answered = false
@@ -241,7 +249,7 @@ class Arrival<UserData> implements SocketPeer {
   /** Ticks that the peer has for reading its answer. */
   #patience = 0
 
-  constructor(reception: Reception<UserData>, socket: Duplex, from: RequestOrigin, path: string | undefined) {
+  constructor(reception: Reception<UserData>, socket: Duplex, from: RequestOrigin, path: PathRule | undefined) {
     this.#reception = reception
     this.socket = socket
     this.#from = from
@@ -306,7 +314,7 @@ class Arrival<UserData> implements SocketPeer {
     const request = new HttpRequest(head, this.#from)
     this.#request = request
     const key = request.isUpgrade ? checkUpgrade(head) : undefined
-    if (key !== undefined && this.#path !== undefined && request.path !== this.#path) {
+    if (key !== undefined && !isServed(request.path, this.#path)) {
       throw new HandshakeError('ERR_PATH', 404, 'There is no WebSocket at this path.')
     }
     checkHost(request, admission)

@@ -15,7 +15,7 @@ import type { Data } from './data.ts'
 import { UsageError } from './errors.ts'
 import { type CompressionOptions, resolveCompression } from './extension.ts'
 import { callHandler, reportError } from './handlers.ts'
-import type { HttpRequest } from './handshake.ts'
+import type { HttpRequest, PathRule } from './handshake.ts'
 import { isToken } from './headers.ts'
 import type { HistoryOption } from './history.ts'
 import { Hub, type TopicListener } from './hub.ts'
@@ -70,8 +70,8 @@ export interface WebSocketServerOptions<UserData = unknown>
    * and be told why it was refused, as the client of `fullduplex/browser` does; see docs/HANDSHAKE.md. It is no secret.
    */
   readonly app?: string | undefined
-  /** The only path at which a WebSocket can be opened; others get 404. Default: any. */
-  readonly path?: string | undefined
+  /** The only path at which a WebSocket can be opened, or a function that knows; others get 404. Default: any. */
+  readonly path?: PathRule | undefined
   /**
    * The secret that a client must present: `?token=`, `Authorization: Bearer`, or the subprotocol
    * `bearer.<base64url of the token>` offered beside a real one. Without it 401.
@@ -271,11 +271,12 @@ export class WebSocketServer<UserData = unknown> {
    * Takes WebSocket requests of a node:http or node:https server: all of them, or those for `path` (default: the option
    * `path`). Requests for other paths stay with their owners. Returns the function that detaches; `close` does it too.
    */
-  attach(httpServer: AttachableServer, options: { readonly path?: string } = {}): () => void {
+  attach(httpServer: AttachableServer, options: { readonly path?: PathRule } = {}): () => void {
     this.#checkOpen()
     const detach = attachTo(httpServer, {
       path: options.path ?? this.#options.path,
       receiveUpgrade: (...upgrade) => this.#reception.receiveUpgrade(...upgrade),
+      report: (error) => this.#report(error),
     })
     this.#detachments.add(detach)
     this.#begin()
@@ -474,8 +475,8 @@ function checkListenOptions<UserData>(options: WebSocketServerOptions<UserData>)
       throw new UsageError('ERR_OPTION', 'the option possiblePorts must be a list of port numbers, 0 to 65535')
     }
   }
-  if (path !== undefined && !path.startsWith('/')) {
-    throw new UsageError('ERR_OPTION', 'the option path must begin with /')
+  if (path !== undefined && typeof path !== 'function' && !path.startsWith('/')) {
+    throw new UsageError('ERR_OPTION', 'the option path must begin with /, or be a function')
   }
   if (!(subprotocols ?? []).every(isToken)) {
     throw new UsageError('ERR_OPTION', 'the option subprotocols must be a list of tokens')

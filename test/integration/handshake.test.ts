@@ -648,3 +648,28 @@ describe('a request', () => {
 function percentEncoded(text: string): string {
   return [...Buffer.from(text)].map((byte) => `%${byte.toString(16).padStart(2, '0')}`).join('')
 }
+
+describe('a path that a function decides', () => {
+  it('is asked of each request, and may change its mind; what it throws is a 500 for that one', async () => {
+    const paths = new Set(['/a', '/b'])
+    const errors = new Queue<Error>()
+    const { port } = await startServer({
+      path: (path) => {
+        if (path === '/broken') throw new Error('out of order')
+        return paths.has(path)
+      },
+      error: (error) => errors.push(error),
+    })
+    const statusOf = async (target: string): Promise<number> => {
+      const raw = await RawClient.connect({ port })
+      raw.send(upgradeRequest({ target }))
+      const { status } = await raw.readHead()
+      raw.socket.destroy()
+      return status
+    }
+    expect([await statusOf('/a?x'), await statusOf('/b'), await statusOf('/c')]).toEqual([101, 101, 404])
+    paths.delete('/a')
+    expect([await statusOf('/a'), await statusOf('/broken'), await statusOf('/b')]).toEqual([404, 500, 101])
+    expect(errors.all.map(({ message }) => message)).toEqual(['out of order'])
+  })
+})

@@ -46,6 +46,7 @@ const VALUES = [
 const TYPES = [
   ...['ActionResult', 'Api', 'ApiEvents', 'AttachableServer', 'Authorization', 'BroadcastActionResult'],
   ...[
+    'PathRule',
     'PublishOptions',
     'PublishResult',
     'ClientEvent',
