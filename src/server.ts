@@ -335,6 +335,11 @@ export class WebSocketServer<UserData = unknown> {
     return this.#hub.listenTo(topic, listener)
   }
 
+  /** Resolves when the backplane is there, at first or again; at once without one. `listen` does not wait for it. */
+  ready(): Promise<void> {
+    return this.#hub.ready()
+  }
+
   /**
    * Resolves when the backplane knows which topics the clients of this process are in: from then on nothing is missed
    * that other processes publish. At once without a backplane, and while it is away.

@@ -153,7 +153,7 @@ describe('an engine that is away', () => {
     const publisher = startPublisher({ backplane: engine.backplane() })
     expect(node.errors.all).toEqual([])
     expect(publisher.publish('news', 'nobody')).toEqual({ sent: 0, dropped: 0, reach: 'process' })
-    const ready = publisher.ready()
+    const ready = Promise.all([publisher.ready(), node.server.ready()])
     engine.start()
     await ready
     await node.server.synced()
