@@ -121,6 +121,8 @@ export interface Api {
   leaveRoom(options: RoomArguments): Promise<ActionResult>
   /** Tells which rooms there are, and who is in them. */
   getRooms(): Promise<RoomsResult>
+  /** Takes a renewed certificate without a restart; see `WebSocketServer.updateTls`. */
+  updateTls(tls?: Parameters<WebSocketServer['updateTls']>[0]): Promise<ActionResult>
   /** A client is in. Returns the function that ends the subscription, as the others do. */
   onClientConnected(listener: Listener<ClientEvent>): Unsubscribe
   /** A client is gone, politely or not; comes behind its last message. */
@@ -302,6 +304,16 @@ export function createApi(): Api {
     return { isRunning: true, clientIds: open.map((client) => client.id), port: server.port }
   }
 
+  async function updateTls(tls?: Parameters<WebSocketServer['updateTls']>[0]): Promise<ActionResult> {
+    if (server === undefined || state !== 'running') return failure(NOT_RUNNING)
+    try {
+      await server.updateTls(tls)
+      return { success: true, message: 'New connections get the new certificate.' }
+    } catch (error) {
+      return failure(messageOf(error))
+    }
+  }
+
   return {
     startServer,
     stopServer,
@@ -311,6 +323,7 @@ export function createApi(): Api {
     joinRoom,
     leaveRoom,
     getRooms,
+    updateTls,
     onClientConnected: (listener) => subscribe('clientConnected', listener),
     onClientDisconnected: (listener) => subscribe('clientDisconnected', listener),
     onMessage: (listener) => subscribe('message', listener),
@@ -337,6 +350,8 @@ export const joinRoom: Api['joinRoom'] = api.joinRoom
 export const leaveRoom: Api['leaveRoom'] = api.leaveRoom
 /** See `Api.getRooms`. */
 export const getRooms: Api['getRooms'] = api.getRooms
+/** See `Api.updateTls`. */
+export const updateTls: Api['updateTls'] = api.updateTls
 /** See `Api.onClientConnected`. */
 export const onClientConnected: Api['onClientConnected'] = api.onClientConnected
 /** See `Api.onClientDisconnected`. */

@@ -27,6 +27,7 @@ export {
   startServer,
   stopServer,
   type Unsubscribe,
+  updateTls,
 } from './api.ts'
 export type { AttachableServer } from './attach.ts'
 export type { Backplane, BackplaneHost } from './backplane.ts'
@@ -66,6 +67,7 @@ export type {
 } from './history.ts'
 export { prepare, type TopicListener } from './hub.ts'
 export type { Message } from './inbox.ts'
+export type { TlsSource } from './listen.ts'
 export type { ConnectionLoss } from './losses.ts'
 export type { Position } from './marks.ts'
 export type { MessageStream, SendStreamOptions } from './message-streams.ts'

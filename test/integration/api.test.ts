@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest'
 import { WebSocket } from 'ws'
 import * as fullduplex from '../../src/index.ts'
 import { type Api, connect, createApi, type SendArguments, type StartServerArguments } from '../../src/index.ts'
+import { makeCertificate } from '../support/certificate.ts'
 import { collectWarnings, newApi, onlyClient, openPage, startApi, TOKEN } from '../support/facade.ts'
 import { freePort, freePorts, holdPort, releasePort, whyNotListen } from '../support/ports.ts'
 import { closeFrame, closeOf, RawClient } from '../support/raw-client.ts'
@@ -542,6 +543,44 @@ describe('getServer', () => {
     await openPage(port)
     ;(await api.getServer()).clientIds.length = 0
     expect((await api.getServer()).clientIds).toHaveLength(1)
+  })
+})
+
+describe('updateTls', () => {
+  it('gives the new certificate to pages that come from now on', async () => {
+    const { api, port } = await startApi({ tls: certificate })
+    const page = await openPage(port, { secure: true })
+    const renewed = makeCertificate()
+    expect(await api.updateTls(renewed)).toStrictEqual({
+      success: true,
+      message: 'New connections get the new certificate.',
+    })
+    await openPage(port, { secure: true, client: { ca: renewed.cert } })
+    await expect(openPage(port, { secure: true })).rejects.toThrow()
+    await api.broadcast({ message: 'to all' })
+    expect(await page.messages.next()).toBe('to all')
+  })
+
+  it('asks the function again that was given as tls', async () => {
+    let loads = 0
+    const tls = async () => {
+      if (++loads === 2) throw new Error('the file is being written')
+      return certificate
+    }
+    const { api } = await startApi({ tls })
+    expect(await api.updateTls()).toStrictEqual({ success: false, message: 'The file is being written.' })
+    expect(await api.updateTls()).toMatchObject({ success: true })
+    expect(loads).toBe(3)
+  })
+
+  it('fails when the server does not run, or not with TLS, or not with such a certificate', async () => {
+    expect(await newApi().updateTls(certificate)).toStrictEqual(NOT_RUNNING)
+    const { api: plain } = await startApi()
+    expect(await plain.updateTls(certificate)).toStrictEqual(FAILED)
+    const { api } = await startApi({ tls: certificate })
+    for (const given of [{ cert: 'none', key: 'none' }, undefined, 'none', null]) {
+      expect(await api.updateTls(given as never)).toStrictEqual(FAILED)
+    }
   })
 })
 

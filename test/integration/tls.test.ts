@@ -1,10 +1,15 @@
+import { execFileSync, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer as createHttpsServer, get as getHttps } from 'node:https'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { connect as connectTls } from 'node:tls'
 import { describe, expect, it, onTestFinished } from 'vitest'
-import { connect, type Message, WebSocketServer, type WebSocketServerOptions } from '../../src/index.ts'
-import { makeCertificate } from '../support/certificate.ts'
-import { Queue } from '../support/queue.ts'
+import { connect, createApi, type Message, WebSocketServer, type WebSocketServerOptions } from '../../src/index.ts'
+import { type Certificate, makeCertificate } from '../support/certificate.ts'
+import { readCodeBlocks } from '../support/documents.ts'
+import { defer, Queue } from '../support/queue.ts'
 import { closeOf, ping, plainRequest, RawClient, text, upgradeRequest } from '../support/raw-client.ts'
 import {
   certificate,
@@ -271,4 +276,221 @@ it('a server of ours attached to a node:https server with its own certificate sp
   const large = Buffer.alloc(1_000_000, 'large')
   client.send(large)
   expect(((await messages.next()) as Buffer).equals(large)).toBe(true)
+})
+
+// ── certificates that change ──────────────────────────────────────────────────────────────────────────────────────
+
+const renewed = makeCertificate()
+
+/** The certificate that a server shows now; `resumes` is the session of an earlier connection. */
+async function handshake(port: number, options: { host?: string; resumes?: Buffer } = {}) {
+  const { host = '127.0.0.1', resumes } = options
+  const socket = connectTls({
+    port,
+    host,
+    servername: 'localhost',
+    rejectUnauthorized: false,
+    ...(resumes && { session: resumes }),
+  })
+  onTestFinished(() => void socket.destroy())
+  await once(socket, 'secureConnect')
+  return { socket, cert: socket.getPeerX509Certificate()?.toString(), isResumed: socket.isSessionReused() }
+}
+
+async function shownBy(port: number, host?: string): Promise<Certificate | undefined> {
+  const { cert } = await handshake(port, host === undefined ? {} : { host })
+  return [certificate, renewed].find((one) => one.cert === cert)
+}
+
+describe('server.updateTls', () => {
+  it('gives the new certificate to handshakes from now on; open connections go on', async () => {
+    const { server, port, url } = await startServer(echo)
+    const answers = new Queue<Message>()
+    const before = await openClient(url, { message: (_, data) => answers.push(data) })
+    expect(await shownBy(port)).toBe(certificate)
+
+    await server.updateTls(renewed)
+    expect(await shownBy(port)).toBe(renewed)
+    const behind = await openClient(url, { tls: { ca: renewed.cert }, message: (_, data) => answers.push(data) })
+    await expect(connect(url, { tls: { ca } })).rejects.toBeInstanceOf(Error)
+    for (const client of [before, behind]) {
+      client.send('still here')
+      expect(await answers.next()).toBe('still here')
+    }
+    expect(server.clients.size).toBe(2)
+  })
+
+  it('on both loopback addresses', async () => {
+    const { server } = await startServer(echo)
+    const { port } = server
+    await server.updateTls(renewed)
+    expect(await shownBy(port!, '127.0.0.1')).toBe(renewed)
+    const second = await shownBy(port!, '::1').catch((error: NodeJS.ErrnoException) => error.code)
+    expect([renewed, 'EADDRNOTAVAIL', 'EAFNOSUPPORT']).toContain(second)
+  })
+
+  it('takes up no session of the old certificate', async () => {
+    const { server, port } = await startServer({ tls: { ...certificate, maxVersion: 'TLSv1.2' } })
+    const resumes = (await handshake(port)).socket.getSession()!
+    expect((await handshake(port, { resumes })).isResumed).toBe(true)
+    await server.updateTls(renewed)
+    expect((await handshake(port, { resumes })).isResumed).toBe(false)
+  })
+
+  it('asks the function again that was given as tls: at listen, and at each call without argument', async () => {
+    const given = [certificate, renewed, certificate]
+    let calls = 0
+    const { server, port } = await startServer({ ...echo, tls: () => given[calls++]! })
+    expect([calls, await shownBy(port)]).toEqual([1, certificate])
+    await server.updateTls()
+    expect([calls, await shownBy(port)]).toEqual([2, renewed])
+    await server.updateTls()
+    expect([calls, await shownBy(port)]).toEqual([3, certificate])
+    // What is given goes before what the function would give.
+    await server.updateTls(renewed)
+    expect([calls, await shownBy(port)]).toEqual([3, renewed])
+  })
+
+  it('waits for a function that is async; of several calls the last one counts', async () => {
+    const slow = defer<Certificate>()
+    const loads = [Promise.resolve(certificate), slow.promise]
+    const { server, port } = await startServer({ ...echo, tls: async () => loads.shift()! })
+    const updates = [server.updateTls(), server.updateTls(renewed)]
+    expect(await shownBy(port)).toBe(certificate)
+    slow.resolve(certificate)
+    await Promise.all(updates)
+    expect(loads).toEqual([])
+    expect(await shownBy(port)).toBe(renewed)
+  })
+
+  it('keeps the options that are not given: what was refused before is refused behind it', async () => {
+    const { server, port } = await startServer({ ...echo, tls: { ...certificate, minVersion: 'TLSv1.3' } })
+    await server.updateTls(renewed)
+    expect(await shownBy(port)).toBe(renewed)
+    const old = connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false, maxVersion: 'TLSv1.2' })
+    onTestFinished(() => void old.destroy())
+    expect((await once(old, 'error'))[0]).toBeInstanceOf(Error)
+    await server.updateTls({ minVersion: 'TLSv1.2' })
+    const { socket } = await handshake(port)
+    expect(socket.getProtocol()).toBe('TLSv1.3')
+    expect(await shownBy(port)).toBe(renewed)
+  })
+
+  it.each<[string, object | undefined, object]>([
+    ['a key that is none', { key: 'no key', cert: renewed.cert }, { code: 'ERR_OPTION', cause: expect.any(Error) }],
+    ['a certificate that is none', { key: renewed.key, cert: 'none' }, { code: 'ERR_OPTION' }],
+    ['the key of another certificate', { key: certificate.key, cert: renewed.cert }, { code: 'ERR_OPTION' }],
+    ['a certificate without a key', { cert: renewed.cert }, { code: 'ERR_OPTION' }],
+    ['no object', 'renewed.pem' as unknown as object, { code: 'ERR_OPTION' }],
+    ['what a listening server cannot change', { ...renewed, requestCert: true }, { code: 'ERR_OPTION' }],
+    ['nothing, where tls was no function', undefined, { code: 'ERR_OPTION' }],
+  ])('rejects %s, and goes on with the old one', async (_, given, error) => {
+    const { server, port } = await startServer(echo)
+    await expect(server.updateTls(given)).rejects.toMatchObject({ name: 'UsageError', ...error })
+    expect(await shownBy(port)).toBe(certificate)
+    await server.updateTls(renewed)
+    expect(await shownBy(port)).toBe(renewed)
+  })
+
+  it.each<[string, () => never, object]>([
+    ['throws', source, { message: 'the file is being written' }],
+    ['rejects', (async () => source()) as () => never, { message: 'the file is being written' }],
+    ['gives nothing', (() => undefined) as () => never, { name: 'UsageError', code: 'ERR_OPTION' }],
+    ['gives no certificate', (() => ({})) as () => never, { name: 'UsageError', code: 'ERR_OPTION' }],
+  ])('rejects when the function %s, and goes on with the old one', async (_, failing, error) => {
+    let load: () => Certificate = () => certificate
+    const { server, port } = await startServer({ ...echo, tls: () => load() })
+    load = failing
+    await expect(server.updateTls()).rejects.toMatchObject(error)
+    expect(await shownBy(port)).toBe(certificate)
+    load = () => renewed
+    await server.updateTls()
+    expect(await shownBy(port)).toBe(renewed)
+  })
+
+  it('rejects where there is no TLS: on a server over ws://, and before and behind listening', async () => {
+    const wrong = { name: 'UsageError', code: 'ERR_SERVER_STATE' }
+    const { server: plain } = await startServer()
+    await expect(plain.updateTls(renewed)).rejects.toMatchObject(wrong)
+    await expect(plain.updateTls()).rejects.toMatchObject(wrong)
+    const server = new WebSocketServer({ tls: certificate })
+    closeBehindTest(server)
+    await expect(server.updateTls(renewed)).rejects.toMatchObject(wrong)
+    await server.listen()
+    await server.close()
+    await expect(server.updateTls(renewed)).rejects.toMatchObject(wrong)
+  })
+})
+
+describe('tls as a function', () => {
+  it('that fails rejects listen, and nothing listens', async () => {
+    for (const tls of [source, async () => source()]) {
+      const server = new WebSocketServer({ tls })
+      closeBehindTest(server)
+      await expect(server.listen()).rejects.toThrow('the file is being written')
+      expect(server.port).toBeNull()
+    }
+  })
+
+  it('that gives no object rejects listen with a UsageError', async () => {
+    const server = new WebSocketServer({ tls: (() => 'cert.pem') as unknown as () => Certificate })
+    closeBehindTest(server)
+    await expect(server.listen()).rejects.toMatchObject({ name: 'UsageError', code: 'ERR_OPTION' })
+  })
+
+  it('is an option of startServer, too', async () => {
+    const api = createApi()
+    onTestFinished(async () => void (await api.stopServer()))
+    const { port } = await api.startServer({ possiblePorts: [0], token: 'a token', tls: async () => certificate })
+    expect(await shownBy(port!)).toBe(certificate)
+  })
+})
+
+function source(): never {
+  throw new Error('the file is being written')
+}
+
+const hasOpenssl = spawnSync('sh', ['-c', 'openssl version']).status === 0
+
+describe('an authority of an installation, as docs/CERTIFICATES.md makes it', () => {
+  const [commands] = readCodeBlocks().filter(
+    ({ place, language }) => place.startsWith('docs/CERTIFICATES.md') && language === 'sh',
+  )
+  /** One command per line, however it is broken. */
+  const lines = commands!.code.replaceAll('\\\n', ' ').trim().split('\n')
+  const forget = lines.filter((line) => line.startsWith('rm '))
+  const sign = lines.filter((line) => !line.startsWith('rm '))
+
+  function makeFiles() {
+    const folder = mkdtempSync(join(tmpdir(), 'fullduplex-'))
+    onTestFinished(() => rmSync(folder, { recursive: true }))
+    const run = (line: string) => execFileSync('sh', ['-e', '-c', line], { cwd: folder, stdio: 'pipe' })
+    return { run, read: (name: string) => readFileSync(join(folder, name), 'utf8') }
+  }
+
+  it.runIf(hasOpenssl)('vouches for its name, and for no other', async () => {
+    const { run, read } = makeFiles()
+    for (const line of sign) run(line)
+    const tls = { cert: read('cert.pem'), key: read('key.pem') }
+    // The same once more, with names that the authority is not for.
+    for (const line of sign.slice(1))
+      run(line.replaceAll('local.app.example', 'bank.example').replaceAll('127.0.0.1', '127.0.0.2'))
+    const foreign = { cert: read('cert.pem'), key: read('key.pem') }
+    for (const line of forget) run(line)
+    expect(() => read('authority-key.pem')).toThrow(/ENOENT/)
+
+    const { port, url, server } = await startServer({ ...echo, tls })
+    const trusted = { ca: read('authority.pem') }
+    await openClient(url, { tls: trusted })
+    await openClient(url, { tls: { ...trusted, servername: 'local.app.example' } })
+    await expect(connect(url, { tls: { ...trusted, servername: 'bank.example' } })).rejects.toMatchObject({
+      code: 'ERR_TLS_CERT_ALTNAME_INVALID',
+    })
+    await server.updateTls(foreign)
+    await expect(connect(url, { tls: { ...trusted, servername: 'bank.example' } })).rejects.toMatchObject({
+      message: expect.stringMatching(/permitted subtree/),
+    })
+    await server.updateTls(tls)
+    await openClient(`wss://127.0.0.1:${port}`, { tls: trusted })
+  })
 })

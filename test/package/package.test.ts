@@ -31,7 +31,7 @@ const VALUES = [
     'onClientConnected',
     'onClientDisconnected',
   ],
-  ...['onMessage', 'send', 'startServer', 'stopServer', 'getRooms', 'joinRoom', 'leaveRoom'],
+  ...['onMessage', 'send', 'startServer', 'stopServer', 'updateTls', 'getRooms', 'joinRoom', 'leaveRoom'],
   ...['Publisher', 'createPublisher', 'prepare'],
   ...[
     'ReconnectingConnection',
@@ -47,6 +47,7 @@ const TYPES = [
   ...['ActionResult', 'Api', 'ApiEvents', 'AttachableServer', 'Authorization', 'BroadcastActionResult'],
   ...[
     'PathRule',
+    'TlsSource',
     'PublishOptions',
     'PublishResult',
     'ClientEvent',
@@ -181,8 +182,12 @@ describe('the installed package', () => {
     expect(types.sort()).toEqual([...TYPES].sort())
   })
 
-  it('has one entry, one for pages, two for programs of ws, and its manifest', async () => {
-    const open = ['fullduplex/browser', 'fullduplex/ws', 'fullduplex/ws7', 'fullduplex/package.json']
+  it('has these entries, and its manifest', async () => {
+    const open = [
+      ...['fullduplex/browser', 'fullduplex/browser/resume', 'fullduplex/bridge', 'fullduplex/ws', 'fullduplex/ws7'],
+      ...['fullduplex/monaca', 'fullduplex/dirigible', 'fullduplex/cluster/redis', 'fullduplex/cluster/nats'],
+      ...['fullduplex/cluster/node', 'fullduplex/package.json'],
+    ]
     const attempts = [
       ...open,
       'fullduplex/dist/server.js',
