@@ -9,3 +9,6 @@ export const { WebSocketServer } = await import(new URL('index.js', dist).href)
 
 /** The drop-in for ws. */
 export const importDropIn = () => import(new URL('compat/ws.js', dist).href)
+
+/** A driver: `redis`, `nats`. */
+export const importCluster = (name) => import(new URL(`cluster/${name}.js`, dist).href)

@@ -1,20 +1,28 @@
 import { WebSocketServer } from 'fullduplex'
+import { openBackplane } from './backplane.js'
 import { isName, parseCommand } from './commands.js'
+import { People } from './people.js'
 
 const { PORT = 8080 } = process.env
 const MAX_ROOMS = 20
 
+const { backplane, closeBackplane } = await openBackplane()
+
 const server = new WebSocketServer({
   port: Number(PORT),
   maxMessageBytes: 8_192,
+  backplane,
 
   // ws://127.0.0.1:8080/?name=Ann. What is given as `data` here is the client's from then on.
   authorize({ query }) {
     const name = query.get('name')
     if (!isName(name)) return { accept: false, status: 400, message: 'Say who you are: ?name= and a name.' }
-    const isTaken = [...server.clients.values()].some((client) => client.data.name === name)
-    if (isTaken) return { accept: false, status: 409, message: 'Somebody with this name is here already.' }
+    if (people.has(name)) return { accept: false, status: 409, message: 'Somebody with this name is here already.' }
     return { accept: true, data: { name, rooms: new Set() } }
+  },
+
+  open({ data: { name, rooms } }) {
+    people.enter(name, rooms)
   },
 
   message(client, data) {
@@ -23,10 +31,22 @@ const server = new WebSocketServer({
     if (problem) tell(client, { type: 'problem', message: problem })
   },
 
-  close(client) {
-    for (const room of client.data.rooms) leave(client, { room })
+  close({ data: { name, rooms } }) {
+    people.leave(name)
+    for (const room of rooms) tellRoom(room, { type: 'left', room, name })
+  },
+
+  error(error) {
+    console.error(error.message)
+  },
+
+  backplaneRestored() {
+    console.error('the backplane works again')
+    void people.begin()
   },
 })
+
+const people = new People(server)
 
 /** By the command's type; each returns a sentence when it cannot be done. */
 const actions = { join, leave, say, who }
@@ -36,15 +56,18 @@ function join(client, { room }) {
   if (rooms.has(room)) return 'You are in this room already.'
   if (rooms.size === MAX_ROOMS) return `You are in ${MAX_ROOMS} rooms; leave one of them first.`
   rooms.add(room)
+  people.changed()
+  client.subscribe(topicOf(room))
   tellRoom(room, { type: 'joined', room, name }, client)
   who(client, { room })
 }
 
 function leave(client, { room }) {
   const { name, rooms } = client.data
-  if (!rooms.has(room)) return 'You are not in this room.'
+  if (!rooms.delete(room)) return 'You are not in this room.'
+  people.changed()
   tellRoom(room, { type: 'left', room, name })
-  rooms.delete(room)
+  client.unsubscribe(topicOf(room))
 }
 
 function say(client, { room, text }) {
@@ -54,20 +77,35 @@ function say(client, { room, text }) {
 }
 
 function who(client, { room }) {
-  const people = [...server.clients.values()].filter(({ data }) => data.rooms.has(room))
-  tell(client, { type: 'here', room, names: people.map(({ data }) => data.name) })
+  tell(client, { type: 'here', room, names: people.inRoom(room) })
 }
 
 function tell(client, message) {
   client.send(JSON.stringify(message))
 }
 
-/** A room is whoever has it among their rooms; the message is encoded once for all of them. */
+/** To everybody in the room, in whatever process. */
 function tellRoom(room, message, except) {
-  server.broadcast(JSON.stringify(message), { except, filter: ({ data }) => data.rooms.has(room) })
+  server.publish(topicOf(room), JSON.stringify(message), { except })
+}
+
+/** Rooms are not the only topics here. */
+function topicOf(room) {
+  return `room ${room}`
 }
 
 const { port } = await server.listen()
+await server.ready()
+await people.begin()
 console.log(`Listening on ws://127.0.0.1:${port}`)
 
-process.once('SIGINT', () => server.close())
+// A terminal says it to all processes, and the first of them says it again to its workers.
+let isEnding = false
+process.on('SIGINT', async () => {
+  if (isEnding) return
+  isEnding = true
+  people.end()
+  await server.close()
+  await closeBackplane()
+  process.exit()
+})

@@ -1,8 +1,10 @@
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { connect, type HandshakeError } from '../../src/index.ts'
 import { addressIn, startExample } from '../support/example.ts'
+import { describeWithNats, startNats } from '../support/nats-server.ts'
 import type { Program } from '../support/program.ts'
 import { Queue } from '../support/queue.ts'
+import { describeWithRedis, startRedis } from '../support/redis-server.ts'
 
 async function startServer(): Promise<{ server: Program; address: string }> {
   const server = startExample('group-chat')
@@ -29,6 +31,77 @@ async function enter(name: string, address: string) {
   const send = (command: unknown): boolean => connection.send(JSON.stringify(command))
   return { connection, received, closed, send }
 }
+
+/** A server process of several; `backplane` is what joins them. */
+async function startOneOf(backplane: string): Promise<string> {
+  const server = startExample('group-chat', { env: { BACKPLANE: backplane } })
+  const { host } = await addressIn(server)
+  return `ws://${host}`
+}
+
+/** What people in several processes notice of each other. */
+async function talk(addresses: readonly string[]): Promise<void> {
+  const names = ['Ann', 'Bob', 'Eve', 'Joe', 'Kim', 'Lea', 'Max', 'Sue'].slice(0, addresses.length * 2)
+  const guests: Awaited<ReturnType<typeof enter>>[] = []
+  for (const [index, name] of names.entries()) guests.push(await enter(name, addresses[index % addresses.length]!))
+  for (const [index, guest] of guests.entries()) {
+    guest.send({ type: 'join', room: 'garden' })
+    expect(await guest.received.next()).toMatchObject({ type: 'here', room: 'garden' })
+    // Everybody who is in the room already hears of it, wherever they are.
+    const joined = { type: 'joined', room: 'garden', name: names[index] }
+    for (const other of guests.slice(0, index)) expect(await other.received.next()).toEqual(joined)
+  }
+  for (const guest of guests) {
+    await expect
+      .poll(
+        async () => {
+          guest.send({ type: 'who', room: 'garden' })
+          return guest.received.next()
+        },
+        { timeout: 20_000 },
+      )
+      .toEqual({ type: 'here', room: 'garden', names })
+  }
+  for (const [index, guest] of guests.entries()) {
+    guest.send({ type: 'say', room: 'garden', text: `Hello from ${names[index]}` })
+    const said = { type: 'said', room: 'garden', name: names[index], text: `Hello from ${names[index]}` }
+    for (const other of guests.filter((each) => each !== guest)) expect(await other.received.next()).toEqual(said)
+  }
+  const refused = await enter('Ann', addresses.at(-1)!).catch((error: HandshakeError) => error.status)
+  expect(refused).toBe(409)
+  guests[0]!.connection.close()
+  for (const other of guests.slice(1)) {
+    expect(await other.received.next()).toEqual({ type: 'left', room: 'garden', name: 'Ann' })
+  }
+}
+
+describe('examples/group-chat on four workers', () => {
+  it('is one chat', async () => {
+    const server = startExample('group-chat', { env: { BACKPLANE: 'workers' } })
+    const { host } = await addressIn(server)
+    await expect.poll(() => server.lines.length, { timeout: 20_000 }).toBe(4)
+    expect(new Set(server.lines).size).toBe(1)
+    // The workers take turns, so these are with all four.
+    await talk(Array.from({ length: 4 }, () => `ws://${host}`))
+    expect(await server.stop()).toBe(0)
+    expect(server.errorOutput).toBe('')
+  })
+})
+
+describeWithRedis('examples/group-chat on three processes with Redis', () => {
+  it('is one chat', async () => {
+    const { url } = await startRedis()
+    await talk(await Promise.all([startOneOf(url), startOneOf(url), startOneOf(url)]))
+  })
+})
+
+describeWithNats('examples/group-chat on three processes with NATS', () => {
+  it('is one chat', async () => {
+    const { port } = await startNats({ jetstream: false })
+    const url = `nats://127.0.0.1:${port}`
+    await talk(await Promise.all([startOneOf(url), startOneOf(url), startOneOf(url)]))
+  })
+})
 
 describe('examples/group-chat', () => {
   it('lets people talk from terminal to terminal', async () => {

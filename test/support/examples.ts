@@ -1,5 +1,5 @@
 import { cpSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
-import { basename, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import type { TestProject } from 'vitest/node'
 import { installPackage, packProject } from './package.ts'
 import { ROOT } from './program.ts'
@@ -10,7 +10,7 @@ import { ROOT } from './program.ts'
  */
 
 /** What examples and documents need beside the library. */
-const OTHERS = ['express', 'socket.io', 'socket.io-client']
+const OTHERS = ['express', 'socket.io', 'socket.io-client', 'redis', '@nats-io/transport-node']
 /** What `ws` is in a folder of the project. */
 const ALIASES = { ws7: 'dist/compat/ws7.js', ws8: 'dist/compat/ws.js' }
 
@@ -26,7 +26,10 @@ export default async function setup(testProject: TestProject): Promise<() => voi
   await installPackage(packed)
   const { project } = packed
   const modules = join(project, 'node_modules')
-  for (const name of OTHERS) symlinkSync(join(ROOT, 'node_modules', name), join(modules, name), 'junction')
+  for (const name of OTHERS) {
+    mkdirSync(dirname(join(modules, name)), { recursive: true })
+    symlinkSync(join(ROOT, 'node_modules', name), join(modules, name), 'junction')
+  }
   // Here the library comes from the project around it, wherever the example's package.json takes it from.
   cpSync(join(ROOT, 'examples'), project, { recursive: true, filter: (path) => basename(path) !== 'node_modules' })
   for (const [folder, path] of Object.entries(ALIASES)) {
