@@ -4,7 +4,7 @@
  */
 
 /** Numbers behind the highest that are told apart; what is older is taken for a repetition. */
-export const WINDOW = 131_072
+const WINDOW = 131_072
 /** Most origins that are kept in mind; the one that was silent for longest is forgotten first. */
 const MAX_ORIGINS = 256
 
