@@ -12,8 +12,9 @@ function added<Element extends object>(few: Few<Element>, element: Element): Few
   return new Set([few, element])
 }
 
+/** The element is in it. */
 function without<Element extends object>(few: Few<Element>, element: Element): Few<Element> {
-  if (!(few instanceof Set)) return few === element ? undefined : few
+  if (!(few instanceof Set)) return undefined
   few.delete(element)
   return few.size === 0 ? undefined : few
 }
