@@ -227,7 +227,9 @@ export function createApi(): Api {
       if (!isObject(given)) return { ...failure('Call broadcast({ message }).'), sent: 0, dropped: 0 }
       if (server === undefined || state !== 'running') return { ...failure(NOT_RUNNING), sent: 0, dropped: 0 }
       const { message, room } = given
-      const { sent, dropped, reach } = room === undefined ? server.broadcast(message) : server.publish(room, message)
+      const { sent, dropped, reach, stored } =
+        room === undefined ? server.broadcast(message) : server.publish(room, message)
+      await stored
       const behind = dropped === 0 ? '' : ` ${count(dropped)} could not take it: the buffer is full.`
       const alone = reach === 'process' ? ' The other processes could not be reached.' : ''
       return { success: true, message: `Sent to ${count(sent)}.${behind}${alone}`, sent, dropped }

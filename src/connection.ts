@@ -1,11 +1,11 @@
 import type { Duplex } from 'node:stream'
 import { batch } from './batch.ts'
-import { CloseCode, Opcode } from './constants.ts'
+import { CloseCode } from './constants.ts'
 import { type Data, toBytes } from './data.ts'
 import { type ProtocolError, UsageError, WebSocketError } from './errors.ts'
 import { callHandler, isPromise } from './handlers.ts'
 import { Inbox, type Message } from './inbox.ts'
-import { escapeText, isMarkedPayload, type Position } from './marks.ts'
+import { escapeText, type Position } from './marks.ts'
 import {
   closedError,
   type IncomingMessage,
@@ -208,7 +208,7 @@ export class WebSocketConnection<UserData = unknown> {
   /** @internal Sends a message that was prepared for several connections, and a mark before it. */
   sendPrepared(given: PreparedMessage, mark?: PreparedMessage): boolean {
     if (this.#protocol.state !== 'open' || !this.#hasRoom(given.plain)) return false
-    const message = this.positions === undefined ? given : escapePrepared(given)
+    const message = this.positions === undefined ? given : given.escaped
     if (mark !== undefined && this.positions !== undefined) this.#protocol.sendPrepared(mark)
     if (this.#owner.settings.role === 'server') this.#protocol.sendPrepared(message)
     else this.#protocol.sender.sendPayload(message.opcode, message.payload, message.compress)
@@ -787,12 +787,6 @@ export class WebSocketConnection<UserData = unknown> {
       (error) => this.#owner.report(error, this),
     )
   }
-}
-
-/** A message that a client could take for a mark, in a form in which it cannot. */
-function escapePrepared(message: PreparedMessage): PreparedMessage {
-  if (message.opcode !== Opcode.TEXT || !isMarkedPayload(message.payload)) return message
-  return new PreparedMessage(escapeText(message.payload.toString()), message.compress)
 }
 
 /** A string that was cut out of a longer one holds on to it, unless it is too short for that to be worth while. */

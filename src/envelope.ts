@@ -13,6 +13,8 @@ import { PreparedMessage } from './prepared.ts'
  * counts the envelopes of their origin.
  */
 
+/** Messages of one tick go together up to this, in bytes; a longer one goes alone. */
+export const MAX_JOINED_BYTES = 262_144
 const MAGIC = 0x66640100
 export const ORIGIN_BYTES = 16
 const ENVELOPE_BYTES = 4 + ORIGIN_BYTES + 8
@@ -53,6 +55,8 @@ export function decodeEnvelope(bytes: Buffer): Envelope | undefined {
   if (bytes.length <= ENVELOPE_BYTES || bytes.readUInt32BE() !== MAGIC) return undefined
   const number = bytes.readBigUInt64BE(4 + ORIGIN_BYTES)
   if (number > Number.MAX_SAFE_INTEGER) return undefined
+  // Several go together up to a size; what is longer is one message.
+  if (bytes.length > MAX_JOINED_BYTES && endOfRecord(bytes, ENVELOPE_BYTES) !== bytes.length) return undefined
   const messages: PreparedMessage[] = []
   for (let at = ENVELOPE_BYTES; at < bytes.length; ) {
     const end = endOfRecord(bytes, at)

@@ -18,6 +18,9 @@ const SEND_AHEAD_BYTES = 262_144
 /** How long to wait before something is tried again that has failed, in milliseconds. */
 const RETRY_MS = 1_000
 
+/** How long a log may take, at the end, for what it was given, in milliseconds. */
+const CLOSE_MS = 5_000
+
 /** What the feeds need of their hub. */
 export interface FeedsHost<UserData> {
   limitsOf(topic: string): ResolvedHistoryLimits | undefined
@@ -27,6 +30,12 @@ export interface FeedsHost<UserData> {
   /** For those of this process who listen to the topic. */
   hear(topic: string, message: PreparedMessage): void
   report(error: unknown): void
+}
+
+/** What a feed needs. */
+interface FeedHost<UserData> extends FeedsHost<UserData> {
+  /** The log does not work. */
+  trouble(cause: unknown): void
 }
 
 /** The topics of this process that have a history, and somebody who wants to hear of it. */
@@ -51,6 +60,11 @@ export class Feeds<UserData> {
     return this.#host.limitsOf(topic) !== undefined
   }
 
+  /** Whether somebody in this process wants a topic, and it has a history. */
+  isOpen(topic: string): boolean {
+    return this.#feeds.has(topic)
+  }
+
   publish(topic: string, message: PreparedMessage): PublishResult {
     const result: PublishResult = { sent: 0, dropped: 0 }
     // Elsewhere it takes its time; what comes from there in the meantime is something else.
@@ -64,7 +78,6 @@ export class Feeds<UserData> {
     } finally {
       if (feed !== undefined) feed.counted = undefined
     }
-    if (this.#memory === undefined) result.reach = 'everywhere'
     if (isPromise(position)) {
       const stored = this.#stored(position)
       result.stored = stored
@@ -82,20 +95,28 @@ export class Feeds<UserData> {
       this.#hasTrouble = false
       return formatPosition(stored)
     } catch (cause) {
-      const reason = cause instanceof Error ? `: ${cause.message}` : ''
-      const error = new WebSocketError('ERR_HISTORY', `the message could not be kept${reason}`, { cause })
-      if (!this.#hasTrouble) {
-        this.#hasTrouble = true
-        this.#host.report(error)
-      }
-      throw error
+      throw this.#setTrouble('the message could not be kept', cause)
     }
+  }
+
+  /** Told once, until something is kept again. */
+  #setTrouble(message: string, cause: unknown): WebSocketError {
+    const reason = cause instanceof Error ? `: ${cause.message}` : ''
+    const error = new WebSocketError('ERR_HISTORY', `${message}${reason}`, { cause })
+    if (!this.#hasTrouble) {
+      this.#hasTrouble = true
+      this.#host.report(error)
+    }
+    return error
   }
 
   /** Somebody in this process wants the topic. */
   open(topic: string): void {
     if (this.#feeds.has(topic)) return
-    const feed = new Feed(topic, this.#log, this.#host)
+    const feed = new Feed(topic, this.#log, {
+      ...this.#host,
+      trouble: (cause) => void this.#setTrouble('a history cannot be read', cause),
+    })
     this.#feeds.set(topic, feed)
     feed.start()
   }
@@ -121,6 +142,7 @@ export class Feeds<UserData> {
 
   /** What has failed may work now. */
   retry(): void {
+    this.#hasTrouble = false
     for (const feed of this.#feeds.values()) feed.start()
   }
 
@@ -132,7 +154,13 @@ export class Feeds<UserData> {
   async end(): Promise<void> {
     for (const feed of this.#feeds.values()) feed.end()
     this.#feeds.clear()
-    await Promise.allSettled(this.#pending)
+    if (this.#pending.size === 0) return
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise((resolve) => {
+      timer = setTimeout(resolve, CLOSE_MS)
+    })
+    await Promise.race([Promise.allSettled(this.#pending), late])
+    clearTimeout(timer)
   }
 }
 
@@ -154,7 +182,7 @@ class Feed<UserData> implements LogFollower {
 
   readonly #topic: string
   readonly #log: TopicLog
-  readonly #host: FeedsHost<UserData>
+  readonly #host: FeedHost<UserData>
   #subscription: LogSubscription | undefined
   /** The last entry that everybody who is not behind has. */
   #position: Position | undefined
@@ -166,7 +194,7 @@ class Feed<UserData> implements LogFollower {
   #isEnded = false
   readonly #timers = new Set<NodeJS.Timeout>()
 
-  constructor(topic: string, log: TopicLog, host: FeedsHost<UserData>) {
+  constructor(topic: string, log: TopicLog, host: FeedHost<UserData>) {
     this.#topic = topic
     this.#log = log
     this.#host = host
@@ -193,7 +221,7 @@ class Feed<UserData> implements LogFollower {
   }
 
   #startFailed(error: unknown): void {
-    this.#host.report(error)
+    this.#host.trouble(error)
     this.#later(() => this.start())
   }
 
@@ -240,12 +268,33 @@ class Feed<UserData> implements LogFollower {
     if (position === undefined && cursor.after === undefined) {
       this.#behind.delete(client)
       this.#mark(client, 'subscribed', current)
-    } else if (position?.epoch !== current.epoch || position.sequence > current.sequence) {
+    } else if (position?.epoch !== current.epoch) {
       this.#miss(client)
+    } else if (position.sequence > current.sequence) {
+      this.#check(client, cursor, position)
     } else {
       this.#mark(client, 'subscribed', position)
       cursor.sequence = position.sequence
       this.#advance(client, cursor)
+    }
+  }
+
+  /** It comes from a process that was told more than this one so far; or says what is not so: the log knows. */
+  async #check(client: WebSocketConnection<UserData>, cursor: Cursor, { epoch, sequence }: Position): Promise<void> {
+    try {
+      const page = await this.#log.read(this.#topic, sequence - 1)
+      if (!this.#isCurrent(client, cursor)) return
+      if (page.epoch !== epoch || page.entries[0]?.sequence !== sequence) {
+        this.#miss(client)
+        return
+      }
+      this.#mark(client, 'subscribed', { epoch, sequence })
+      cursor.sequence = sequence
+      if (sequence <= this.#position!.sequence) this.#advance(client, cursor)
+    } catch (error) {
+      if (!this.#isCurrent(client, cursor)) return
+      this.#host.trouble(error)
+      this.#later(() => void this.#check(client, cursor, { epoch, sequence }))
     }
   }
 
@@ -272,10 +321,15 @@ class Feed<UserData> implements LogFollower {
     const { sequence, message } = entry
     if (sequence <= position.sequence || this.#isEnded) return
     this.#position = { epoch: position.epoch, sequence }
-    if (message === undefined) return
     const mark = this.#markOf(sequence)
     for (const client of this.#host.membersOf(this.#topic)) {
-      if (this.#behind.has(client)) continue
+      const cursor = this.#behind.get(client)
+      if (cursor !== undefined) {
+        // One that was ahead of us.
+        if (cursor.sequence === sequence) this.#behind.delete(client)
+        continue
+      }
+      if (message === undefined) continue
       if (client.sendPrepared(message, mark(client))) {
         if (this.counted !== undefined) this.counted.sent++
       } else if (client.state === 'open') {
@@ -283,12 +337,13 @@ class Feed<UserData> implements LogFollower {
         this.#fallBehind(client, sequence - 1)
       }
     }
-    this.#host.hear(this.#topic, message)
+    if (message !== undefined) this.#host.hear(this.#topic, message)
   }
 
   reset(position: Position): void {
     this.#position = position
-    for (const client of this.#host.membersOf(this.#topic)) this.#miss(client)
+    // Who is told may leave and join.
+    for (const client of [...this.#host.membersOf(this.#topic)]) this.#miss(client)
   }
 
   /** The mark before an entry: made once, and only when somebody wants it. */
@@ -338,7 +393,7 @@ class Feed<UserData> implements LogFollower {
           },
           (error: unknown) => {
             if (!this.#isCurrent(client, cursor)) return
-            this.#host.report(error)
+            this.#host.trouble(error)
             this.#later(() => this.#advance(client, cursor))
           },
         )
@@ -357,9 +412,16 @@ class Feed<UserData> implements LogFollower {
       return false
     }
     const mark = (sequence: number): PreparedMessage | undefined => this.#markOf(sequence)(client)
+    // Well below what would make a slow consumer of it.
+    const most = Math.min(SEND_AHEAD_BYTES, client.unreadMark)
     for (const { sequence, message } of entries) {
       // What the feed has not come to yet comes by it.
       if (sequence > position.sequence) break
+      const ahead = client.bufferedBytes
+      if (message !== undefined && ahead > 0 && ahead + message.plain.length > most) {
+        this.#awaitPeer(client, cursor)
+        return false
+      }
       if (message !== undefined && !client.sendPrepared(message, mark(sequence))) {
         this.#awaitPeer(client, cursor)
         return false

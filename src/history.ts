@@ -86,6 +86,9 @@ export function resolveHistory(
 }
 
 function resolveLimits(limits: HistoryLimits): ResolvedHistoryLimits {
+  if (typeof limits !== 'object' || limits === null) {
+    throw new UsageError('ERR_OPTION', 'the limits of a history must be an object, such as { maxMessages: 100 }')
+  }
   const complete: Record<string, number> = { ...DEFAULTS }
   for (const [name, value] of Object.entries(limits)) {
     if (!Object.hasOwn(DEFAULTS, name)) {

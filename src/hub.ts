@@ -7,6 +7,7 @@ import { callHandler } from './handlers.ts'
 import { type HistoryOption, resolveHistory } from './history.ts'
 import type { Message } from './inbox.ts'
 import { formatUnsubscribed } from './marks.ts'
+import { unknownOption } from './nearest.ts'
 import { PreparedMessage } from './prepared.ts'
 import type { ConnectionTopics, PublishOptions, PublishResult, SendOptions, SubscribeOptions } from './publishing.ts'
 import { Relay } from './relay.ts'
@@ -87,16 +88,18 @@ export class Hub<UserData> implements ConnectionTopics<WebSocketConnection<UserD
     if (countTopics(client) >= maxTopicsPerClient) {
       throw new UsageError('ERR_TOPIC', `a client may be in ${maxTopicsPerClient} topics (maxTopicsPerClient)`)
     }
-    this.#topics.add(name, client)
+    // First what may throw: a function `history` of the user's.
     this.#want(name)
-    if (this.#feeds?.has(name) === true) this.#feeds.join(name, client, options)
+    this.#topics.add(name, client)
+    if (this.#feeds?.isOpen(name) === true) this.#feeds.join(name, client, options)
     return true
   }
 
   unsubscribe(client: WebSocketConnection<UserData>, name: string): boolean {
+    const hasHistory = this.#feeds?.isOpen(name) === true
     if (!this.#topics.delete(name, client)) return false
     this.#left(name, client)
-    if (this.#feeds?.has(name) === true) client.sendMark(formatUnsubscribed(name))
+    if (hasHistory) client.sendMark(formatUnsubscribed(name))
     return true
   }
 
@@ -125,12 +128,12 @@ export class Hub<UserData> implements ConnectionTopics<WebSocketConnection<UserD
 
   listenTo(name: string, listener: TopicListener): () => void {
     this.#checkName(name)
+    this.#want(name)
     const listeners = this.#listeners.get(name) ?? new Set()
     // A function of its own per subscription: the same listener may be there twice.
     const own: TopicListener = (data) => listener(data)
     listeners.add(own)
     this.#listeners.set(name, listeners)
-    this.#want(name)
     return () => {
       if (!listeners.delete(own) || listeners.size > 0) return
       this.#listeners.delete(name)
@@ -146,7 +149,7 @@ export class Hub<UserData> implements ConnectionTopics<WebSocketConnection<UserD
   }
 
   #left(name: string, client?: WebSocketConnection<UserData>): void {
-    const hasHistory = this.#feeds?.has(name) === true
+    const hasHistory = this.#feeds?.isOpen(name) === true
     if (hasHistory && client !== undefined) this.#feeds!.leave(name, client)
     if (this.#topics.get(name) !== undefined || this.#listeners.has(name)) return
     if (hasHistory) this.#feeds!.close(name)
@@ -161,7 +164,7 @@ export class Hub<UserData> implements ConnectionTopics<WebSocketConnection<UserD
     options: PublishOptions<WebSocketConnection<UserData>> = {},
   ): PublishResult {
     this.#checkName(name)
-    const message = prepareFor(data, options.compress)
+    const message = prepareFor(data, options)
     if (this.#feeds?.has(name) === true) {
       if (options.except !== undefined || options.filter !== undefined) {
         throw new UsageError('ERR_OPTION', 'what has a history goes to everybody: leave out except and filter')
@@ -183,7 +186,7 @@ export class Hub<UserData> implements ConnectionTopics<WebSocketConnection<UserD
   }
 
   broadcast(data: Data | PreparedMessage, options: PublishOptions<WebSocketConnection<UserData>> = {}): PublishResult {
-    const message = prepareFor(data, options.compress)
+    const message = prepareFor(data, options)
     return this.#share(EVERYONE, message, options, deliver(this.#options.clients.values(), message, options))
   }
 
@@ -231,7 +234,7 @@ export class Hub<UserData> implements ConnectionTopics<WebSocketConnection<UserD
     this.#feeds?.tick()
   }
 
-  /** Resolves when the backplane is there, at first or again. */
+  /** Resolves when the backplane is there, at first or again; rejects with `ERR_BACKPLANE` when it is over before. */
   async ready(): Promise<void> {
     await this.#relay?.ready()
   }
@@ -263,7 +266,14 @@ export function prepare(data: Data, options: { readonly compress?: boolean | und
   return new PreparedMessage(typeof data === 'string' ? data : toBytes(data), options.compress)
 }
 
-function prepareFor(data: Data | PreparedMessage, compress: boolean | undefined): PreparedMessage {
+const PUBLISH_OPTIONS = ['except', 'filter', 'compress']
+
+function prepareFor(
+  data: Data | PreparedMessage,
+  options: object & { readonly compress?: boolean | undefined },
+): PreparedMessage {
+  for (const name in options) if (!PUBLISH_OPTIONS.includes(name)) throw unknownOption(name, PUBLISH_OPTIONS)
+  const { compress } = options
   return data instanceof PreparedMessage ? data : prepare(data, { compress })
 }
 
@@ -274,6 +284,7 @@ function deliver<UserData>(
   options: PublishOptions<WebSocketConnection<UserData>>,
 ): PublishResult {
   const { except } = options
+  if (typeof except === 'string') throw new UsageError('ERR_OPTION', 'the option except takes clients, and no ids')
   const single = except instanceof WebSocketConnection ? except : undefined
   const several =
     except === undefined || single !== undefined

@@ -74,12 +74,15 @@ export function parsePosition(text: string): Position | undefined {
   return epoch === undefined || !Number.isSafeInteger(sequence) ? undefined : { epoch, sequence }
 }
 
+/** A client of ours cannot name as many. */
+const MAX_RESUMED = 256
+
 /** Where a client was, by topic; from the value of `resume`. */
 export function parseResume(value: string): Map<string, Position> {
   const positions = new Map<string, Position>()
   for (const [topic, text] of new URLSearchParams(value)) {
     const position = parsePosition(text)
-    if (position !== undefined) positions.set(topic, position)
+    if (position !== undefined && positions.size < MAX_RESUMED) positions.set(topic, position)
   }
   return positions
 }

@@ -16,10 +16,13 @@ export class MemoryLog implements TopicLog {
   #highest = 0
   #expiredAt = 0
 
+  /** How many topics it knows of. */
+  get size(): number {
+    return this.#rings.size
+  }
+
   append(topic: string, message: PreparedMessage, limits: ResolvedHistoryLimits): Position {
-    const ring = this.#ring(topic)
-    ring.append(message, limits)
-    return { epoch: this.#epoch, sequence: ring.last }
+    return { epoch: this.#epoch, sequence: this.#ring(topic).append(message, limits) }
   }
 
   read(topic: string, after: number): LogPage {
@@ -37,6 +40,8 @@ export class MemoryLog implements TopicLog {
       stop: () => {
         ring.follower = undefined
         ring.usedAt = performance.now()
+        // Nothing was ever in it: who comes back to it has missed nothing, whatever number is its first then.
+        if (ring.isUnused) this.#rings.delete(topic)
       },
     }
   }
@@ -90,6 +95,10 @@ class Ring {
     this.first = first
   }
 
+  get isUnused(): boolean {
+    return this.#maxAgeMs === Number.POSITIVE_INFINITY && this.#kept.length === 0
+  }
+
   get size(): number {
     return this.#kept.length - this.#start
   }
@@ -98,14 +107,17 @@ class Ring {
     return this.first + this.size - 1
   }
 
-  append(message: PreparedMessage, { maxMessages, maxAgeMs, maxBytes }: ResolvedHistoryLimits): void {
+  append(message: PreparedMessage, { maxMessages, maxAgeMs, maxBytes }: ResolvedHistoryLimits): number {
     this.#maxAgeMs = maxAgeMs
     this.usedAt = performance.now()
     this.#kept.push({ message, at: this.usedAt })
     this.#bytes += message.payload.length
     while (this.size > maxMessages || this.#bytes > maxBytes) this.#shift()
     this.expire()
-    this.follower?.entry({ sequence: this.last, message })
+    const sequence = this.last
+    // A listener may append as well.
+    this.follower?.entry({ sequence, message })
+    return sequence
   }
 
   expire(): void {

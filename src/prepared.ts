@@ -1,6 +1,7 @@
 import { Opcode } from './constants.ts'
 import { compress, compressLater, type DeflateProfile, isCompressedAtOnce } from './deflate.ts'
 import { encodeFrame, firstByte, headerSize, writeHeader } from './framing.ts'
+import { escapePayload, isMarkedPayload } from './marks.ts'
 import { applyMask } from './masking.ts'
 
 /** A text message as one frame in memory of its own. */
@@ -44,6 +45,15 @@ export class PreparedMessage {
   /** What was given: a text, or bytes of its own. */
   toData(): string | Buffer {
     return this.opcode === Opcode.TEXT ? this.payload.toString() : Buffer.from(this.payload)
+  }
+
+  #escaped: PreparedMessage | undefined
+
+  /** @internal In a form that nobody takes for a mark. */
+  get escaped(): PreparedMessage {
+    if (this.opcode !== Opcode.TEXT || !isMarkedPayload(this.payload)) return this
+    this.#escaped ??= new PreparedMessage(escapePayload(this.payload), this.compress, Opcode.TEXT)
+    return this.#escaped
   }
 
   /** @internal */

@@ -76,7 +76,7 @@ export class Publisher {
     return this.#hub.listenTo(topic, listener)
   }
 
-  /** Resolves when the backplane is there, at first or again. */
+  /** Resolves when the backplane is there, at first or again; rejects with `ERR_BACKPLANE` when it is closed before. */
   ready(): Promise<void> {
     return this.#hub.ready()
   }

@@ -33,7 +33,7 @@ export interface SubscribeOptions {
    * The history does not reach back to there, or a client that reads slowly has missed what the history has no more. A
    * client that has come back with `resume` is told by itself.
    */
-  gap?(): void
+  readonly gap?: (() => void) | undefined
 }
 
 /** Whom a message reaches that goes to many. */
@@ -53,8 +53,8 @@ export interface PublishResult {
   /** Clients of this process that did not get it because their buffer is full (see `slowConsumer`). */
   dropped: number
   /**
-   * With a backplane: whether the message was handed on to the other processes, or stays in this one, because the
-   * backplane is away or the message is not for it.
+   * With a backplane, for a topic without a history: whether the message was handed on to the other processes, or stays
+   * in this one, because the backplane is away or the message is not for it.
    */
   reach?: 'everywhere' | 'process'
   /**

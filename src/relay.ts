@@ -1,12 +1,17 @@
 import { randomBytes } from 'node:crypto'
 import type { Backplane } from './backplane.ts'
-import { decodeEnvelope, EMPTY_ENVELOPE_BYTES, encodeEnvelope, ORIGIN_BYTES, recordSize } from './envelope.ts'
+import {
+  decodeEnvelope,
+  EMPTY_ENVELOPE_BYTES,
+  encodeEnvelope,
+  MAX_JOINED_BYTES,
+  ORIGIN_BYTES,
+  recordSize,
+} from './envelope.ts'
 import { WebSocketError } from './errors.ts'
 import type { PreparedMessage } from './prepared.ts'
 import { Sequences } from './sequences.ts'
 
-/** Messages of one tick go together up to this, in bytes; a longer one goes alone. */
-const ENVELOPE_BYTES = 262_144
 /** So much may be on its way to the engine, in bytes and in envelopes; what comes on top stays in this process. */
 const MAX_UNDER_WAY_BYTES = 67_108_864
 const MAX_UNDER_WAY = 100_000
@@ -42,7 +47,7 @@ export class Relay {
   readonly #sequences = new Sequences()
   #isStarted = false
   #isUp = false
-  readonly #awaitingUp: (() => void)[] = []
+  readonly #awaitingUp: { resolve(): void; reject(error: WebSocketError): void }[] = []
   #hasTrouble = false
   #isClosed = false
   #complainedAt = Number.NEGATIVE_INFINITY
@@ -82,9 +87,9 @@ export class Relay {
     return this.#isUp
   }
 
-  /** Resolves when the engine is there. */
+  /** Resolves when the engine is there; rejects when it is over before. */
   async ready(): Promise<void> {
-    if (!this.#isUp) await new Promise<void>((resolve) => this.#awaitingUp.push(resolve))
+    if (!this.#isUp) await new Promise<void>((resolve, reject) => this.#awaitingUp.push({ resolve, reject }))
   }
 
   // ── out ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -118,7 +123,7 @@ export class Relay {
 
   #flush(): void {
     this.#isScheduled = false
-    const most = Math.min(ENVELOPE_BYTES, this.#backplane.maxMessageBytes ?? ENVELOPE_BYTES)
+    const most = Math.min(MAX_JOINED_BYTES, this.#backplane.maxMessageBytes ?? MAX_JOINED_BYTES)
     for (const [channel, messages] of this.#outgoing) {
       this.#underWay--
       let first = 0
@@ -236,7 +241,7 @@ export class Relay {
 
   #setUp(): void {
     this.#isUp = true
-    for (const resolve of this.#awaitingUp.splice(0)) resolve()
+    for (const { resolve } of this.#awaitingUp.splice(0)) resolve()
     this.#endTrouble()
     if (this.#changed.size > 0) this.#update ??= this.#runUpdates()
   }
@@ -271,6 +276,7 @@ export class Relay {
     if (this.#isScheduled) this.#flush()
     this.#isClosed = true
     clearTimeout(this.#retry)
+    for (const { reject } of this.#awaitingUp.splice(0)) reject(backplaneError('closed before the backplane was there'))
     if (this.#isUp && this.#underWay > 0) await this.#sent()
     if (this.#isStarted) await this.#backplane.close()
   }

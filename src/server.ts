@@ -237,7 +237,10 @@ export class WebSocketServer<UserData = unknown> {
     return this.#hub.listenTo(topic, listener)
   }
 
-  /** Resolves when the backplane is there, at first or again; at once without one. `listen` does not wait for it. */
+  /**
+   * Resolves when the backplane is there, at first or again; at once without one. `listen` does not wait for it. Rejects
+   * with `WebSocketError` `ERR_BACKPLANE` when the server is closed before.
+   */
   ready(): Promise<void> {
     return this.#hub.ready()
   }

@@ -184,7 +184,7 @@ export function connectToApp(options: ConnectToAppOptions): AppConnection {
       opening.onopen = () => {
         openSince = performance.now()
         current = port
-        ports = [port, ...ports.filter((other) => other !== port)]
+        ports = [...new Set([port, ...ports])]
         wrongTokens = 0
         state = 'open'
         resolve(true)
@@ -197,6 +197,8 @@ export function connectToApp(options: ConnectToAppOptions): AppConnection {
         resolve(false)
         if (!openSince) return
         if (performance.now() - openSince > STABLE_MS) failures = 0
+        // It restarts, or has too much to do: more time, and not all at once.
+        if (code === 1012 || code === 1013) failures ||= 3
         const willRetry = goOn(!FINAL_CODES.includes(code))
         tell('close', { code, reason, wasClean, willRetry })
       }

@@ -83,7 +83,7 @@ export class Resumption {
 /** What `resuming` adds to the options of `connectToApp`. */
 export interface ResumingOptions {
   /** Path of the WebSocket, with a query if there is one. Default `/`. */
-  readonly path?: string | undefined
+  readonly path?: string | (() => string) | undefined
   /** A message. */
   message?(data: string | Uint8Array): void
   /** Something is missing in a topic, as its history does not reach back far enough, or is another one. */
@@ -108,7 +108,7 @@ export function resuming<Options extends ResumingOptions>(options: Options): Res
   const resumption = new Resumption((topic) => queueMicrotask(() => gap?.call(options, topic)))
   return {
     ...others,
-    path: () => resumption.begin(path),
+    path: () => resumption.begin(typeof path === 'function' ? path() : path),
     message(data: string | Uint8Array) {
       const received = resumption.receive(data)
       if (received !== undefined) message?.call(options, received)

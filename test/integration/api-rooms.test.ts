@@ -80,6 +80,24 @@ describe('rooms', () => {
     expect(await fullduplex.leaveRoom({ clientId: 'a', room: 'b' })).toStrictEqual(NOT_RUNNING)
   })
 
+  it('with a history say when a message could not be kept', async () => {
+    const engine = new MemoryEngine()
+    const { api } = await startWithPages(1, {
+      backplane: engine.backplane({ keepsHistory: true }),
+      history: { garden: {} },
+    })
+    expect(await api.broadcast({ message: 'x', room: 'garden' })).toMatchObject({ success: true })
+    engine.log.append = () => {
+      throw new Error('full')
+    }
+    expect(await api.broadcast({ message: 'x', room: 'garden' })).toEqual({
+      success: false,
+      message: 'The message could not be kept: full.',
+      sent: 0,
+      dropped: 0,
+    })
+  })
+
   it('say when a message stays in this process', async () => {
     const engine = new MemoryEngine()
     const { api } = await startWithPages(1, { backplane: engine.backplane() })

@@ -5,6 +5,7 @@ import {
   type Publisher,
   type PublisherOptions,
   prepare,
+  reconnecting,
   type WebSocketConnection,
   WebSocketServer,
   type WebSocketServerOptions,
@@ -255,6 +256,20 @@ describe('what others write to our channels', () => {
     ])
   })
 
+  it('is not delivered when it is more messages than travel together', async () => {
+    const engine = new MemoryEngine()
+    const { received, errors } = await startNode(engine)
+    const many = encodeEnvelope(
+      origin,
+      1,
+      Array.from({ length: 60_000 }, () => prepare('')),
+    )
+    engine.write('#news', many)
+    engine.write('#news', encodeEnvelope(origin, 2, [prepare('x'.repeat(300_000))]))
+    expect(await received.next()).toHaveLength(300_000)
+    expect(errors.all).toHaveLength(1)
+  })
+
   it('is delivered once, in whatever order it comes', async () => {
     const engine = new MemoryEngine()
     const { received } = await startNode(engine)
@@ -280,6 +295,15 @@ describe('a process without clients', () => {
     server.publish('jobs', 'a job')
     publisher.publish('jobs', 'mine')
     expect(await heard.take(2)).toEqual(['mine', 'a job'])
+  })
+
+  it('does not wait for a backplane that it has left', async () => {
+    const engine = new MemoryEngine()
+    engine.stop()
+    const publisher = createPublisher({ backplane: engine.backplane() })
+    const ready = publisher.ready()
+    await publisher.close()
+    await expect(ready).rejects.toMatchObject({ code: 'ERR_BACKPLANE' })
   })
 
   it('ends when what it has published is gone', async () => {
@@ -317,7 +341,7 @@ describe('histories of several processes', () => {
     const results = ['1', '2', '3', '4', '5', '6'].map((message, index) =>
       [a.server, b.client, publisher][index % 3]!.publish('news', message),
     )
-    expect(results[0]).toMatchObject({ sent: 0, dropped: 0, reach: 'everywhere' })
+    expect(results[0]).toEqual({ sent: 0, dropped: 0, stored: expect.any(Promise) })
     const positions = await Promise.all(results.map(({ stored }) => stored))
     expect(new Set(positions).size).toBe(6)
     expect(await a.received.take(6)).toEqual(['1', '2', '3', '4', '5', '6'])
@@ -341,6 +365,64 @@ describe('histories of several processes', () => {
       })
     }
     expect(errors.all).toHaveLength(1)
+  })
+
+  it('follow a client to a process that does not know yet what the client has had', async () => {
+    const engine = new MemoryEngine()
+    const url: Record<string, string> = {}
+    const started = async (delayed: boolean) => {
+      const { server, url: own } = await startServer({
+        backplane: engine.backplane({ keepsHistory: true, delayed }),
+        history,
+        open: (client) => void client.subscribe('news'),
+      })
+      server.listenTo('news', () => {})
+      await server.synced()
+      url[delayed ? 'late' : 'soon'] = own
+      return server
+    }
+    const [soon, late] = [await started(false), await started(true)]
+    let target = url['soon']!
+    const received = new Queue<string | Buffer>()
+    const gaps: string[] = []
+    const client = reconnecting(() => target, {
+      resume: true,
+      minDelayMs: 1,
+      maxDelayMs: 5,
+      message: (_, data) => received.push(data),
+      gap: (topic) => gaps.push(topic),
+    })
+    onTestFinished(() => client.close())
+    await until(() => soon.subscribers('news').size === 1)
+    await soon.synced()
+    for (const message of ['1', '2', '3']) await soon.publish('news', message).stored
+    expect(await received.take(3)).toEqual(['1', '2', '3'])
+    target = url['late']!
+    for (const each of soon.clients.values()) each.terminate()
+    await until(() => late.subscribers('news').size === 1)
+    await nextTurn()
+    await soon.publish('news', '4').stored
+    engine.deliverDelayed()
+    expect(await received.next()).toBe('4')
+    await soon.publish('news', '5').stored
+    engine.deliverDelayed()
+    expect(await received.next()).toBe('5')
+    expect([received.all, gaps]).toEqual([['1', '2', '3', '4', '5'], []])
+  })
+
+  it('complain once of a log that cannot be followed, however many topics there are', async () => {
+    const engine = new MemoryEngine()
+    vi.spyOn(engine.log, 'follow').mockImplementation(() => {
+      throw new Error('gone')
+    })
+    const { errors, client, server } = await startNode(engine, {
+      backplane: engine.backplane({ keepsHistory: true }),
+      history: () => ({}),
+    })
+    for (let index = 0; index < 50; index++) client.subscribe(`topic ${index}`)
+    await server.synced()
+    await nextTurn()
+    expect(errors.all).toMatchObject([{ code: 'ERR_HISTORY', message: 'a history cannot be read: gone' }])
   })
 
   it('are not for every backplane', () => {

@@ -1,11 +1,13 @@
 import { describe, expect, it, onTestFinished } from 'vitest'
 import {
+  type LogFollower,
   type ReconnectingConnection,
   type ReconnectingOptions,
   reconnecting,
   type WebSocketConnection,
   type WebSocketServerOptions,
 } from '../../src/index.ts'
+import { MemoryLog } from '../../src/memory-log.ts'
 import { Queue } from '../support/queue.ts'
 import { seededRandom } from '../support/random.ts'
 import { nextTurn, openClient, startServer, until } from '../support/servers.ts'
@@ -360,7 +362,111 @@ describe('a topic with a history', () => {
     expect(gaps).toEqual([1])
   })
 
+  it('catches up a client from a long history without making a slow one of it', async () => {
+    const { server, url, opened } = await startHistory({
+      history: { news: {} },
+      maxBufferedBytes: 1_048_576,
+      open: (client) => opened.push(client),
+    })
+    const sent = Array.from({ length: 900 }, (_, index) => `${index}`.padEnd(10_000))
+    const { stored } = server.publish('news', 'before')
+    for (const message of sent) server.publish('news', message)
+    const received = new Queue<string | Buffer>()
+    await openClient(url, { message: (_, data) => received.push(data) })
+    const client = await opened.next()
+    client.subscribe('news', { after: (await stored)! })
+    expect(await received.take(sent.length)).toEqual(sent)
+    expect(client.state).toBe('open')
+  })
+
+  it('tells each its own position, also of what a listener publishes meanwhile', async () => {
+    const { server } = await startHistory()
+    let inner: Promise<string> | undefined
+    server.listenTo('news', (data) => {
+      if (data === 'question') inner = server.publish('news', 'answer').stored
+    })
+    const outer = server.publish('news', 'question').stored
+    const [first, second] = [(await outer)!, (await inner)!].map((position) => Number(position.split('.')[1]))
+    expect(second).toBe(first! + 1)
+  })
+
+  it('that cannot be costs the client that has asked, and nobody else', async () => {
+    const errors = new Queue<Error>()
+    const closed = new Queue<number>()
+    const { server, url } = await startHistory({
+      history: (topic) => ({ maxMessages: Number(topic) }),
+      open: () => {},
+      message: (client, data) => void client.subscribe(String(data)),
+      error: (error) => errors.push(error),
+      close: (_, { code }) => closed.push(code),
+    })
+    const peer = await openClient(url)
+    peer.send('none')
+    expect(await errors.next()).toMatchObject({ code: 'ERR_OPTION' })
+    expect(await closed.next()).toBe(1011)
+    expect([server.clients.size, server.topics.size]).toEqual([0, 0])
+    const other = await openClient(url)
+    other.send('10')
+    await until(() => server.topics.size === 1)
+  })
+
+  it('may be left and joined again by who is told of a gap', async () => {
+    const log = new MemoryLog()
+    const followers: LogFollower[] = []
+    const opened = new Queue<WebSocketConnection>()
+    let gaps = 0
+    const { url } = await startServer({
+      history: HISTORY,
+      backplane: {
+        start: (host) => host.up(),
+        publish: async () => {},
+        subscribe: async () => {},
+        unsubscribe: async () => {},
+        close: async () => {},
+        log: {
+          append: (...given) => log.append(...given),
+          read: (...given) => log.read(...given),
+          follow: (topic, follower) => {
+            followers.push(follower)
+            return log.follow(topic, follower)
+          },
+        },
+      },
+      open: (client) => {
+        const join = (): void => {
+          client.unsubscribe('news')
+          client.subscribe('news', {
+            gap: () => {
+              gaps++
+              if (gaps < 1_000) join()
+            },
+          })
+        }
+        join()
+        opened.push(client)
+      },
+    })
+    for (let index = 0; index < 3; index++) await openClient(url)
+    await opened.take(3)
+    followers.at(-1)!.reset({ epoch: 'another', sequence: 7 })
+    expect(gaps).toBe(3)
+  })
+
+  it('costs nothing when nothing was ever said in it', () => {
+    const log = new MemoryLog()
+    const { position } = log.follow('quiet', { entry: () => {}, reset: () => {} })
+    for (let index = 0; index < 100; index++) log.follow(`${index}`, { entry: () => {}, reset: () => {} }).stop()
+    expect(log.read('quiet', position.sequence)).toEqual({
+      epoch: position.epoch,
+      first: position.sequence + 1,
+      entries: [],
+    })
+    expect(log.size).toBe(1)
+  })
+
   it.each<[string, unknown]>([
+    ['the limits of a history must be an object', { news: 100 }],
+    ['the limits of a history must be an object', { news: null }],
     ['history has no maxMessage', { news: { maxMessage: 1 } }],
     ['maxAgeMs of a history must be a whole number', { news: { maxAgeMs: 0 } }],
     ['must be limits by topic, or a function', 7],

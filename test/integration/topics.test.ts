@@ -292,6 +292,17 @@ describe('a listener', () => {
   })
 })
 
+describe('options of a message for many', () => {
+  it('are those that there are', async () => {
+    const { server, members } = await startWithMembers(1)
+    const wrong = [{ excpet: members[0].client }, { except: members[0].client.id }] as unknown as object[]
+    for (const options of wrong) {
+      expect(() => server.publish('news', 'x', options)).toThrow(/except/)
+      expect(() => server.broadcast('x', options)).toThrow(/except/)
+    }
+  })
+})
+
 describe('what it costs', () => {
   it('does not depend on how many others there are: 100,000 topics come and go', async () => {
     const { server, members } = await startWithMembers(2)

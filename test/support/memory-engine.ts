@@ -10,6 +10,14 @@ interface Node {
   readonly channels: Set<string>
 }
 
+interface Options {
+  readonly maxMessageBytes?: number
+  /** With a log, the one of the engine. */
+  readonly keepsHistory?: boolean
+  /** Hears of entries of the log when `deliverDelayed` is called. */
+  readonly delayed?: boolean
+}
+
 export class MemoryEngine {
   readonly nodes = new Set<Node>()
   /** Calls, as they came. */
@@ -24,15 +32,16 @@ export class MemoryEngine {
   gate: Promise<void> | undefined
   readonly log = new MemoryLog()
   readonly #followers = new Map<string, Set<LogFollower>>()
+  readonly #delayed: (() => void)[] = []
   #isUp = true
 
   /** The backplane of one process. */
-  backplane(options: { readonly maxMessageBytes?: number; readonly keepsHistory?: boolean } = {}): Backplane {
+  backplane(options: Options = {}): Backplane {
     let node: Node | undefined
-    const { maxMessageBytes, keepsHistory = false } = options
+    const { maxMessageBytes, keepsHistory = false, delayed = false } = options
     return {
       maxMessageBytes,
-      log: keepsHistory ? this.#sharedLog() : undefined,
+      log: keepsHistory ? this.#sharedLog(delayed) : undefined,
       start: (host) => {
         node = { host, channels: new Set() }
         this.nodes.add(node)
@@ -68,6 +77,11 @@ export class MemoryEngine {
     for (const { host, channels } of this.nodes) if (channels.has(channel)) host.receive(channel, message)
   }
 
+  /** What late processes have not heard of so far. */
+  deliverDelayed(): void {
+    for (const deliver of this.#delayed.splice(0)) deliver()
+  }
+
   stop(): void {
     this.#isUp = false
     for (const { host } of this.nodes) {
@@ -82,20 +96,23 @@ export class MemoryEngine {
   }
 
   /** The log, for any number of followers; it takes its time, as those do that are elsewhere. */
-  #sharedLog(): TopicLog {
+  #sharedLog(delayed: boolean): TopicLog {
     return {
       append: async (...given) => this.log.append(...given),
       read: async (...given) => this.log.read(...given),
       follow: async (topic, follower) => {
         const followers = this.#followers.get(topic) ?? new Set()
-        this.#followers.set(topic, followers.add(follower))
+        const own: LogFollower = delayed
+          ? { entry: (entry) => this.#delayed.push(() => follower.entry(entry)), reset: () => {} }
+          : follower
+        this.#followers.set(topic, followers.add(own))
         const { position } = this.log.follow(topic, {
           entry: (entry) => {
             for (const each of followers) each.entry(entry)
           },
           reset: () => {},
         })
-        return { position, stop: () => void followers.delete(follower) }
+        return { position, stop: () => void followers.delete(own) }
       },
     }
   }
