@@ -19,7 +19,7 @@ import { type Backplane, WebSocketServer } from '../../src/index.ts'
  */
 
 const [engine = '', port = '', name = ''] = process.argv.slice(2)
-const PATIENCE = { pingIntervalMs: 200, pingTimeoutMs: 500 }
+const PATIENCE = { pingIntervalMs: 500, pingTimeoutMs: 2_000 }
 
 const openBackplane: Readonly<Record<string, () => Promise<Backplane>>> = {
   'node-redis': async () => {
