@@ -36,11 +36,27 @@ describe('an envelope', () => {
     expect(decodeEnvelope(change(encodeEnvelope(origin, 1, [text])))).toBeUndefined()
   })
 
+  it('is one message when it is long', () => {
+    const long = new PreparedMessage(Buffer.alloc(300_000))
+    expect(decodeEnvelope(encodeEnvelope(origin, 1, [long]))?.messages).toHaveLength(1)
+    expect(decodeEnvelope(encodeEnvelope(origin, 1, [long, text]))).toBeUndefined()
+  })
+
   it('of one message, as histories have it, ends where the message does', () => {
     const record = encodeRecord(new PreparedMessage('a'))
     expect(decodeRecord(record)?.toData()).toBe('a')
     expect(decodeRecord(Buffer.concat([record, Buffer.of(0)]))).toBeUndefined()
     expect(decodeRecord(record.subarray(0, 3))).toBeUndefined()
+  })
+})
+
+describe('a message that could be taken for a mark', () => {
+  it('has another form for those who would do so, made once', () => {
+    const marked = new PreparedMessage('\u0001p x', false)
+    expect(marked.escaped.toData()).toBe('\u0001\u0001p x')
+    expect([marked.escaped.compress, marked.escaped.opcode]).toEqual([false, 1])
+    expect(marked.escaped).toBe(marked.escaped)
+    for (const message of [text, bytes, new PreparedMessage(Buffer.of(1))]) expect(message.escaped).toBe(message)
   })
 })
 
