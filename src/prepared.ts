@@ -29,6 +29,7 @@ export class PreparedMessage {
   readonly compress: boolean | undefined
   readonly opcode: Opcode
   #compressed: Map<DeflateProfile, CompressedFrame> | undefined
+  #escaped: PreparedMessage | undefined
 
   constructor(
     data: string | Uint8Array,
@@ -46,8 +47,6 @@ export class PreparedMessage {
   toData(): string | Buffer {
     return this.opcode === Opcode.TEXT ? this.payload.toString() : Buffer.from(this.payload)
   }
-
-  #escaped: PreparedMessage | undefined
 
   /** @internal In a form that nobody takes for a mark. */
   get escaped(): PreparedMessage {
