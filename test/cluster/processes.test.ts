@@ -17,7 +17,7 @@ interface Engine {
   readonly port: number
   start(): Promise<void>
   stop(): Promise<void>
-  hold(): void
+  hold(): unknown
   goOn(): void
   /** Writes something to every channel and subject of ours that there is. */
   writeGarbage(): Promise<number>
@@ -202,7 +202,7 @@ function describeEngine(kind: string, startEngine: () => Promise<Engine>): void 
       a.program.type('publish news 0 10')
       await until(() => ofB.received.length === 10)
       if (how === 'stop') await engine.stop()
-      else engine.hold()
+      else await engine.hold()
       for (const each of [a, b]) expect(await each.next('error')).toMatchObject({ code: 'ERR_BACKPLANE' })
       a.program.type('publish news 10 20')
       await until(() => ofA.received.length === 20)
@@ -314,7 +314,7 @@ function describeEngine(kind: string, startEngine: () => Promise<Engine>): void 
         } else if (choice === 2) {
           for (const { client } of clients) if (random(2) === 0) client.connection?.terminate()
         } else if (choice === 3) {
-          engine.hold()
+          await engine.hold()
           await new Promise((resolve) => setTimeout(resolve, 300 + random(900)))
           engine.goOn()
         }
