@@ -60,8 +60,8 @@ export interface PublishResult {
   /**
    * For a topic with a history: resolves with the position of the message once the history has it; rejects with
    * `WebSocketError` `ERR_HISTORY` when it could not be kept, and then nobody gets it, unless the engine has gone in the
-   * very moment. Without a backplane it is there at
-   * once. With one, `sent` and `dropped` are 0: the message comes back from there, in one order for everybody.
+   * very moment. Without a backplane it is there at once. With one, `sent` and `dropped` are 0: the message comes back
+   * from there, in one order for everybody.
    */
   stored?: Promise<string>
 }
