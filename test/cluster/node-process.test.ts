@@ -121,7 +121,7 @@ describe('in one thread', () => {
     expect(wrong({ prefx: 'a' })).toThrow(expect.objectContaining({ code: 'ERR_OPTION_UNKNOWN' }))
     for (const options of [
       ...[{ prefix: '' }, { prefix: 'a\0b' }, { prefix: 1 }],
-      ...[{ exchangePort: {} }, { pingIntervalMs: -1 }, { pingTimeoutMs: 0 }, { pingTimeoutMs: 1.5 }],
+      ...[{ pingIntervalMs: -1 }, { pingTimeoutMs: 0 }, { pingTimeoutMs: 1.5 }],
     ]) {
       expect(wrong(options), JSON.stringify(options)).toThrow(expect.objectContaining({ code: 'ERR_OPTION' }))
     }

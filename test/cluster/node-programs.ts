@@ -15,10 +15,9 @@ export interface PrimaryOptions {
   /** Names of workers of node:cluster, and of processes that are started with fork. */
   readonly workers?: readonly string[]
   readonly children?: readonly string[]
-  /** Names of threads: made behind `startExchange`, made before it, and made with a port. */
+  /** Names of threads: made behind `startExchange`, and made before it. */
   readonly threads?: readonly string[]
   readonly earlyThreads?: readonly string[]
-  readonly portThreads?: readonly string[]
   /** The name of a server in the primary process itself. */
   readonly serves?: string
   /** Of `startExchange`; null for none at first. */

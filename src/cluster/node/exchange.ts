@@ -1,14 +1,22 @@
 import { ChildProcess } from 'node:child_process'
 import cluster, { type Worker as ClusterWorker } from 'node:cluster'
-import { MessageChannel, MessagePort, Worker } from 'node:worker_threads'
+import { type BroadcastChannel, isMainThread, type Worker } from 'node:worker_threads'
 import { UsageError } from '../../errors.ts'
 import { reportError } from '../../handlers.ts'
 import { checkOptions } from '../../options.ts'
-import { ChildLine, type Line, type LineListener, PortLine } from './lines.ts'
-import { localExchange, setLocalExchange } from './local.ts'
+import { ChildLine, type Line, type LineListener, openChannel, ThreadLine } from './lines.ts'
+import { hasExchange, setExchange } from './local.ts'
 import { Participant } from './participant.ts'
 import { Switchboard } from './switchboard.ts'
-import { formatMessage, type MemberItem, parseCall, parseMemberItem, parseMessage } from './wire.ts'
+import {
+  CALLING_CHANNEL,
+  type Call,
+  formatMessage,
+  type MemberItem,
+  parseCall,
+  parseMemberItem,
+  parseMessage,
+} from './wire.ts'
 
 /** Options of `startExchange`. An unknown one is a `UsageError`. */
 export interface ExchangeOptions {
@@ -25,21 +33,33 @@ const DEFAULT_MAX_BACKLOG_BYTES = 67_108_864
 /** How long members may take to be told that it is over, in milliseconds. */
 const CLOSE_MS = 1_000
 
-/** A process, or a port, with the members at the other end. */
+/** How often it is looked for threads that are not heard of any more, in milliseconds. */
+const CHECK_MS = 2_000
+/** A thread that has left out so many pings is not there any more. */
+const MISSING_PINGS = 4
+
+/** A process, or a line to a thread, with the members at the other end. */
 interface Station {
   readonly name: string
   readonly line: Line
   readonly participants: Map<string, Participant>
 }
 
+/** The station of a member in a thread. */
+interface ThreadStation extends Station {
+  readonly call: Call
+  heardAt: number
+}
+
 /**
- * Starts what the members of a backplane need that are processes and threads of this machine: in the primary process of
- * node:cluster, or in the thread that makes the others. There is one in a thread, and it does not keep the process alive.
+ * Starts what the members of a backplane on one machine need: in the primary process of node:cluster, or in whatever
+ * process starts the others or makes the threads; in its main thread. There is one exchange in a process. It has no
+ * sockets, and does not keep the process alive.
  *
- * Workers of node:cluster take part whenever they were forked; threads when they were made behind this call. For others
- * see `Exchange.add`.
+ * Threads and workers of node:cluster take part by themselves; for processes that are started with `fork` of
+ * node:child_process see `Exchange.add`.
  *
- * @throws UsageError `ERR_SERVER_STATE` when there is one already, `ERR_OPTION` for options that cannot be.
+ * @throws UsageError `ERR_SERVER_STATE` when there is one already, and in a thread; `ERR_OPTION` for options that cannot be.
  */
 export function startExchange(options: ExchangeOptions = {}): Exchange {
   checkOptions(options, ['maxBacklogBytes', 'error'])
@@ -47,9 +67,10 @@ export function startExchange(options: ExchangeOptions = {}): Exchange {
   if (typeof maxBacklogBytes !== 'number' || !(maxBacklogBytes >= 1)) {
     throw new UsageError('ERR_OPTION', 'the option maxBacklogBytes must be a number from 1')
   }
-  if (localExchange() !== undefined) throw new UsageError('ERR_SERVER_STATE', 'this thread has an exchange already')
+  if (hasExchange()) throw new UsageError('ERR_SERVER_STATE', 'this process has an exchange already')
+  if (!isMainThread) throw new UsageError('ERR_SERVER_STATE', 'the exchange must be started in the main thread')
   const exchange = new Exchange(options)
-  setLocalExchange(exchange)
+  setExchange(true)
   return exchange
 }
 
@@ -57,12 +78,16 @@ export function startExchange(options: ExchangeOptions = {}): Exchange {
 export class Exchange {
   readonly #options: ExchangeOptions
   readonly #switchboard = new Switchboard()
-  readonly #stations = new Map<ChildProcess | MessagePort, Station>()
-  /** Threads, each with the function that ends listening to it. */
-  readonly #threads = new Map<Worker, () => void>()
+  readonly #processes = new Map<ChildProcess, Station>()
+  /** By member. */
+  readonly #threads = new Map<string, ThreadStation>()
+  /** Threads of which the end is heard, by their ids. */
+  readonly #workers = new Map<number, { readonly worker: Worker; readonly ended: () => void }>()
+  readonly #calls: BroadcastChannel
+  readonly #check: NodeJS.Timeout
   #closing: Promise<void> | undefined
-  readonly #forked = (worker: ClusterWorker): void => this.#addChild(worker.process)
-  readonly #threadMade = (worker: Worker): void => this.#addThread(worker)
+  readonly #forked = (worker: ClusterWorker): void => this.#addProcess(worker.process)
+  readonly #threadMade = (worker: Worker): void => this.#watch(worker)
 
   /** @internal Made by `startExchange`. */
   constructor(options: ExchangeOptions) {
@@ -70,12 +95,14 @@ export class Exchange {
     for (const worker of Object.values(cluster.workers ?? {})) if (worker !== undefined) this.#forked(worker)
     cluster.on('fork', this.#forked)
     process.on('worker', this.#threadMade)
+    this.#calls = openChannel(CALLING_CHANNEL, (call) => this.#answerCall(call))
+    this.#check = setInterval(() => this.#dropSilentThreads(), CHECK_MS).unref()
   }
 
   /** How many servers and publishers have joined, in all processes and threads. */
   get members(): number {
     let count = 0
-    for (const { participants } of this.#stations.values()) count += participants.size
+    for (const { participants } of this.#stations()) count += participants.size
     return count
   }
 
@@ -85,26 +112,15 @@ export class Exchange {
   }
 
   /**
-   * Lets a process or a thread take part that does not do so by itself: what `fork` of node:child_process gives, or a
-   * `Worker` that was made before the exchange.
+   * Lets a process take part that `fork` of node:child_process has started, until it ends.
    *
    * @throws UsageError `ERR_OPTION` for anything else.
    */
-  add(worker: ChildProcess | Worker): void {
-    if (this.#closing !== undefined) return
-    if (worker instanceof Worker) this.#addThread(worker)
-    else if (worker instanceof ChildProcess && typeof worker.send === 'function') this.#addChild(worker)
-    else throw new UsageError('ERR_OPTION', 'what is added must be a Worker, or a process with an IPC channel')
-  }
-
-  /**
-   * A port to the exchange, for a thread that should send nothing over `parentPort`: hand it over in `workerData` and
-   * `transferList`, and there give it to `nodeBackplane` as `exchangePort`.
-   */
-  openPort(): MessagePort {
-    const { port1, port2 } = new MessageChannel()
-    this.#addPort(port1, 'a thread')
-    return port2
+  add(child: ChildProcess): void {
+    if (!(child instanceof ChildProcess) || typeof child.send !== 'function') {
+      throw new UsageError('ERR_OPTION', 'what is added must be a process that was started with fork')
+    }
+    if (this.#closing === undefined) this.#addProcess(child)
   }
 
   /** Ends it. The members are told, and are by themselves until there is another exchange. */
@@ -114,68 +130,100 @@ export class Exchange {
   }
 
   async #close(): Promise<void> {
-    setLocalExchange(undefined)
+    setExchange(false)
     cluster.off('fork', this.#forked)
     process.off('worker', this.#threadMade)
-    for (const stopListening of this.#threads.values()) stopListening()
-    this.#threads.clear()
-    const stations = [...this.#stations.values()]
+    this.#calls.close()
+    clearInterval(this.#check)
+    for (const { worker, ended } of this.#workers.values()) worker.off('exit', ended)
+    this.#workers.clear()
+    const stations = [...this.#stations()]
     const participants = stations.flatMap((station) => [...station.participants.values()])
     await Promise.all(participants.map((participant) => participant.dismiss(CLOSE_MS)))
-    for (const station of stations) {
-      station.line.close()
-      this.#leaveAll(station)
-    }
-    this.#stations.clear()
+    for (const station of stations) this.#end(station)
+    this.#processes.clear()
+    this.#threads.clear()
     this.#switchboard.close()
   }
 
-  // ── lines ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+  *#stations(): Iterable<Station> {
+    yield* this.#processes.values()
+    yield* this.#threads.values()
+  }
 
-  #addChild(child: ChildProcess): void {
-    if (!this.#stations.has(child) && child.connected) {
-      this.#open(child, `the process ${child.pid}`, (listener) => new ChildLine(child, listener))
+  #end(station: Station): void {
+    for (const id of [...station.participants.keys()]) this.#leave(station, id)
+    station.line.close()
+  }
+
+  // ── processes ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #addProcess(child: ChildProcess): void {
+    if (this.#processes.has(child) || !child.connected) return
+    const listener: LineListener = {
+      receive: (message) => this.#receive(station, message),
+      ended: () => {
+        this.#end(station)
+        this.#processes.delete(child)
+      },
     }
+    const line = new ChildLine(child, listener)
+    const station: Station = { name: `the process ${child.pid}`, line, participants: new Map() }
+    this.#processes.set(child, station)
   }
 
-  #addPort(port: MessagePort, name: string): void {
-    this.#open(port, name, (listener) => new PortLine(port, listener))
-  }
+  // ── threads ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** A thread calls by its `parentPort`, and everything else goes over the port that comes with the call. */
-  #addThread(worker: Worker): void {
-    if (this.#threads.has(worker)) return
-    const name = `the thread ${worker.threadId}`
+  #answerCall(message: unknown): void {
+    const call = parseCall(message)
+    if (call === undefined) return
+    const { member, threadId } = call
+    this.#endThread(this.#threads.get(member))
     const receive = (message: unknown): void => {
-      const port = parseCall(message)
-      if (port instanceof MessagePort) this.#addPort(port, name)
+      station.heardAt = performance.now()
+      this.#receive(station, message)
+      if (station.participants.size === 0) this.#endThread(station)
     }
-    const stopListening = (): void => {
-      worker.off('message', receive)
-      worker.off('exit', ended)
+    const station: ThreadStation = {
+      name: `the thread ${threadId}`,
+      line: new ThreadLine('exchange', call.line, { receive }),
+      participants: new Map(),
+      call,
+      heardAt: performance.now(),
     }
-    const ended = (): void => {
-      stopListening()
-      this.#threads.delete(worker)
-    }
-    worker.on('message', receive)
-    worker.on('exit', ended)
-    this.#threads.set(worker, stopListening)
+    this.#threads.set(member, station)
   }
 
-  #open(key: ChildProcess | MessagePort, name: string, openLine: (listener: LineListener) => Line): void {
-    const station: Station = {
-      name,
-      line: openLine({
-        receive: (message) => this.#receive(station, message),
-        ended: () => {
-          this.#leaveAll(station)
-          this.#stations.delete(key)
-        },
-      }),
-      participants: new Map(),
+  #endThread(station: ThreadStation | undefined): void {
+    if (station === undefined) return
+    this.#end(station)
+    const { member } = station.call
+    if (this.#threads.get(member) === station) this.#threads.delete(member)
+  }
+
+  /** Its end is the end of its members. A listener for anything else would keep a thread alive that is not to be. */
+  #watch(worker: Worker): void {
+    const { threadId } = worker
+    const ended = (): void => {
+      this.#workers.delete(threadId)
+      // What it has sent before may still be there to be read.
+      setImmediate(() => {
+        for (const station of this.#threads.values()) if (station.call.threadId === threadId) this.#endThread(station)
+      })
     }
-    this.#stations.set(key, station)
+    worker.once('exit', ended)
+    this.#workers.set(threadId, { worker, ended })
+  }
+
+  /** Of other threads the end is not heard: those that were there before, and those that other threads have made. */
+  #dropSilentThreads(): void {
+    const now = performance.now()
+    for (const station of this.#threads.values()) {
+      const { threadId, pingIntervalMs } = station.call
+      const isWatched = threadId === 0 || this.#workers.has(threadId)
+      const patienceMs = Math.max(pingIntervalMs * MISSING_PINGS, CHECK_MS)
+      if (!isWatched && pingIntervalMs > 0 && now - station.heardAt > patienceMs) this.#endThread(station)
+    }
   }
 
   // ── members ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -215,10 +263,6 @@ export class Exchange {
     if (participant === undefined) return
     station.participants.delete(id)
     this.#switchboard.forget(participant)
-  }
-
-  #leaveAll(station: Station): void {
-    for (const id of [...station.participants.keys()]) this.#leave(station, id)
   }
 
   #report(error: Error): void {

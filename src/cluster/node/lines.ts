@@ -1,15 +1,18 @@
 import type { ChildProcess } from 'node:child_process'
-import type { MessagePort } from 'node:worker_threads'
+import { BroadcastChannel } from 'node:worker_threads'
 import type { Encoding } from './wire.ts'
 
 /*
- * Lines between a member and the exchange: the IPC channel of a process, which is not ours alone, or a port, which is.
+ * Lines between a member and the exchange: the IPC channel of a process, which is not ours alone, or a channel between
+ * threads, which is.
  */
 
 /** One end of a line. */
 export interface Line {
   /** How bytes are sent; undefined where that has to be found out. */
   readonly encoding: Encoding | undefined
+  /** Whether the listener is told when the other side is gone. */
+  readonly tellsEnd: boolean
   /** Sends a message. `sent` is called when the other side, or the system, has it, in the order of the messages; or with an error. */
   send(message: object, sent: (error: Error | null) => void): void
   /** Lets go of it; nothing more is heard. */
@@ -20,61 +23,83 @@ export interface Line {
 export interface LineListener {
   /** Anything that arrives. */
   receive(message: unknown): void
-  /** The other side is gone. */
+  /** The other side is gone; see `tellsEnd`. */
   ended(): void
 }
 
-/** A port of our own. Its other end tells of each message that it has dealt with, so that it is known what waits there. */
-export class PortLine implements Line {
+/** What goes over the line of a thread beside messages: its other end is there, and has got a message. */
+const READY = 0
+const RECEIVED = 1
+
+/**
+ * A line between two threads, or within one: a channel with a name that nobody else has. The member opens it, and calls;
+ * the exchange opens the other end. What is sent before that waits. Each end tells of every message that it gets, so that it
+ * is known what waits there.
+ */
+export class ThreadLine implements Line {
   readonly encoding = 'own memory'
-  readonly #port: MessagePort
-  #isClosed = false
+  readonly tellsEnd = false
+  readonly #channel: BroadcastChannel
+  readonly #listener: Pick<LineListener, 'receive'>
+  /** What waits for the other end; undefined when that is there. */
+  #early: object[] | undefined
   /** One for each message that is under way. */
   readonly #sent: ((error: Error | null) => void)[] = []
+  #isClosed = false
 
-  constructor(port: MessagePort, listener: LineListener) {
-    this.#port = port
-    port.on('message', (message: unknown) => {
-      if (typeof message === 'number') {
-        this.#sent.shift()?.(null)
-        return
-      }
-      if (!this.#isClosed) listener.receive(message)
-      port.postMessage(1)
-    })
-    port.once('close', () => {
-      const isNews = !this.#isClosed
-      this.#end()
-      if (isNews) listener.ended()
-    })
-    // A listener on the port keeps the thread alive otherwise.
-    port.unref()
+  constructor(side: 'member' | 'exchange', name: string, listener: Pick<LineListener, 'receive'>) {
+    this.#listener = listener
+    this.#channel = openChannel(name, (message) => this.#receive(message))
+    if (side === 'member') this.#early = []
+    else this.#channel.postMessage(READY)
   }
 
   send(message: object, sent: (error: Error | null) => void): void {
     if (this.#isClosed) {
-      process.nextTick(sent, closedError())
+      process.nextTick(sent, new Error('the line is closed'))
       return
     }
     this.#sent.push(sent)
-    this.#port.postMessage(message)
+    if (this.#early === undefined) this.#channel.postMessage(message)
+    else this.#early.push(message)
   }
 
   close(): void {
-    this.#end()
-    this.#port.close()
+    if (this.#isClosed) return
+    this.#isClosed = true
+    this.#channel.close()
+    for (const sent of this.#sent.splice(0)) sent(new Error('the line is closed'))
   }
 
-  #end(): void {
-    this.#isClosed = true
-    for (const sent of this.#sent.splice(0)) sent(closedError())
+  #receive(message: unknown): void {
+    if (this.#isClosed) return
+    if (message === READY) {
+      const early = this.#early ?? []
+      this.#early = undefined
+      for (const waiting of early) this.#channel.postMessage(waiting)
+    } else if (message === RECEIVED) {
+      this.#sent.shift()?.(null)
+    } else {
+      // Before, as it may be the last one.
+      this.#channel.postMessage(RECEIVED)
+      this.#listener.receive(message)
+    }
   }
+}
+
+/** A channel to all threads of this process that have one with the same name; it does not keep the thread alive. */
+export function openChannel(name: string, receive: (message: unknown) => void): BroadcastChannel {
+  const channel = new BroadcastChannel(name)
+  channel.onmessage = ({ data }: { readonly data: unknown }) => receive(data)
+  channel.unref()
+  return channel
 }
 
 /** The channel of this process to the one that has started it. All members of the process share its listeners. */
 export class ParentLine implements Line {
   static readonly #listeners = new Set<LineListener>()
   readonly encoding = undefined
+  readonly tellsEnd = true
   readonly #listener: LineListener
 
   constructor(listener: LineListener) {
@@ -111,6 +136,7 @@ export class ParentLine implements Line {
 /** The channel of a process that this one has started. */
 export class ChildLine implements Line {
   readonly encoding = undefined
+  readonly tellsEnd = true
   readonly #child: ChildProcess
   readonly #receive: (message: unknown) => void
   readonly #end: () => void
@@ -152,8 +178,4 @@ function sendByIpc(
   } catch (error) {
     process.nextTick(sent, error as Error)
   }
-}
-
-function closedError(): Error {
-  return new Error('the port is closed')
 }

@@ -1,11 +1,12 @@
-import type { MessagePort } from 'node:worker_threads'
+import { isMainThread, threadId } from 'node:worker_threads'
 import { randomId } from '../../ids.ts'
-import { type Line, PortLine } from './lines.ts'
-import { onLocalExchange } from './local.ts'
+import { type Line, type LineListener, openChannel, ParentLine, ThreadLine } from './lines.ts'
+import { hasExchange, onExchange } from './local.ts'
 import { Outgoing } from './outgoing.ts'
 import { Pulse } from './pulse.ts'
-import { openLine } from './way.ts'
 import {
+  CALLING_CHANNEL,
+  type Call,
   type Encoding,
   type ExchangeItem,
   encodePayload,
@@ -32,7 +33,6 @@ const FOREVER_MS = 0x7fffffff
 /** What `nodeBackplane` has resolved its options to. */
 export interface LinkOptions {
   readonly prefix: string
-  readonly exchangePort: MessagePort | undefined
   readonly pingIntervalMs: number
   readonly pingTimeoutMs: number
 }
@@ -80,10 +80,8 @@ export class Link {
 
   #calls = 0
   #nextCall: NodeJS.Timeout | undefined
-  #stopAwaitingLocal: (() => void) | undefined
-  /** A port that was given can be used once. */
-  #isPortUsed = false
-  /** Is there while something is waited for that comes soon: neither channels nor ports keep the process alive. */
+  #stopAwaiting: (() => void) | undefined
+  /** Is there while something is waited for that comes soon: no channel keeps the process alive. */
   #wakefulness: NodeJS.Timeout | undefined
 
   constructor(options: LinkOptions, listener: LinkListener) {
@@ -91,7 +89,7 @@ export class Link {
     this.#listener = listener
     this.#pulse = new Pulse(options.pingIntervalMs, options.pingTimeoutMs, {
       ask: () => void this.#connection?.outgoing.add(['ping']),
-      silent: () => this.#setDown(new Error(`the exchange has not answered within ${options.pingTimeoutMs} ms`)),
+      silent: () => this.#silent(),
     })
   }
 
@@ -155,8 +153,7 @@ export class Link {
   #call(): void {
     this.#calls++
     this.#stopCalling()
-    // Over a port of its own the call is not lost: somebody will read it.
-    if (this.#options.exchangePort === undefined || !this.#isPortUsed) this.#join()
+    this.#join()
     this.#callLater()
   }
 
@@ -166,30 +163,39 @@ export class Link {
       if (this.#calls >= CALLS_UNTIL_AWAY) this.#setDown(this.#error)
       this.#call()
     }, delay).unref()
-    this.#stopAwaitingLocal = onLocalExchange(() => this.#call())
+    this.#stopAwaiting = onExchange(() => this.#call())
     this.#rest()
   }
 
   #join(): void {
     this.#hangUp()
     const listener = { receive: (message: unknown) => this.#receive(message), ended: () => this.#lineEnded() }
-    const { prefix, exchangePort } = this.#options
-    this.#isPortUsed = true
-    const line = exchangePort === undefined ? openLine(listener) : new PortLine(exchangePort, listener)
+    const line = this.#openLine(listener)
     if (line === undefined) {
-      this.#error = new Error(
-        'nobody has called startExchange() in the primary process, or the thread that makes others',
-      )
+      this.#error = new Error('there is no exchange: call startExchange() in the main thread, or the primary process')
       return
     }
     const outgoing = new Outgoing<MemberItem>(line, this.#id)
     this.#connection = { line, outgoing, encoding: line.encoding ?? 'plain' }
-    void outgoing.add(['join', prefix, PROBE, [...this.channels]])
+    void outgoing.add(['join', this.#options.prefix, PROBE, [...this.channels]])
+  }
+
+  /** To where the exchange may be: in this process, or in the one that has started it. */
+  #openLine(listener: LineListener): Line | undefined {
+    if (!hasExchange() && isMainThread) return process.connected === true ? new ParentLine(listener) : undefined
+    const name = `${CALLING_CHANNEL} ${randomId()}`
+    const line = new ThreadLine('member', name, listener)
+    const { pingIntervalMs } = this.#options
+    const call: Call = { member: this.#id, line: name, threadId, pingIntervalMs }
+    const calling = openChannel(CALLING_CHANNEL, () => {})
+    calling.postMessage(call)
+    calling.close()
+    return line
   }
 
   #stopCalling(): void {
     clearTimeout(this.#nextCall)
-    this.#stopAwaitingLocal?.()
+    this.#stopAwaiting?.()
   }
 
   #hangUp(): void {
@@ -231,11 +237,11 @@ export class Link {
   }
 
   #joined(probe: unknown): void {
-    if (this.#hasJoined) return
+    const connection = this.#connection
+    if (this.#hasJoined || connection === undefined) return
     this.#hasJoined = true
     this.#calls = 0
     this.#stopCalling()
-    const connection = this.#connection!
     connection.encoding = connection.line.encoding ?? encodingOf(probe)
     this.#pulse.start()
     this.#setUp()
@@ -243,6 +249,13 @@ export class Link {
   }
 
   // ── up and down ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #silent(): void {
+    const error = new Error(`the exchange has not answered within ${this.#options.pingTimeoutMs} ms`)
+    if (this.#connection?.line.tellsEnd === true) this.#setDown(error)
+    // Perhaps nobody is there any more who could.
+    else this.#lost(error)
+  }
 
   #lineEnded(): void {
     if (this.#hasJoined) this.#lost(new Error('the channel to the exchange was closed'))

@@ -1,32 +1,24 @@
-import type { MessagePort } from 'node:worker_threads'
-
 /*
- * The exchange of this thread, for the members in it.
+ * Whether the exchange runs in this thread, for the members in it.
  */
 
-/** What members need of it. */
-interface LocalExchange {
-  openPort(): MessagePort
-}
-
-let current: LocalExchange | undefined
+let isHere = false
 const waiting = new Set<() => void>()
 
-/** The exchange that runs in this thread, if one does. */
-export function localExchange(): LocalExchange | undefined {
-  return current
+export function hasExchange(): boolean {
+  return isHere
 }
 
-export function setLocalExchange(exchange: LocalExchange | undefined): void {
-  current = exchange
-  if (exchange === undefined) return
+export function setExchange(exchangeIsHere: boolean): void {
+  isHere = exchangeIsHere
+  if (!isHere) return
   const callbacks = [...waiting]
   waiting.clear()
   for (const callback of callbacks) callback()
 }
 
-/** Calls back, once, when an exchange is started in this thread. Returns the function that ends it. */
-export function onLocalExchange(callback: () => void): () => void {
+/** Calls back, once, when the exchange is started in this thread. Returns the function that ends it. */
+export function onExchange(callback: () => void): () => void {
   waiting.add(callback)
   return () => void waiting.delete(callback)
 }

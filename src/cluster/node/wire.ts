@@ -76,16 +76,24 @@ export function parseMessage(value: unknown): WireMessage | undefined {
   return { member, items }
 }
 
-/** What a thread says to the one that has made it: here is a port to the member in it. */
-export function formatCall(port: unknown): object {
-  return { type: TYPE, version: VERSION, port }
+/** The channel on which threads of the same process call the exchange. */
+export const CALLING_CHANNEL: string = `${TYPE} ${VERSION}`
+
+/** The call of a member: what is said between it and the exchange goes over a channel with this name. */
+export interface Call {
+  readonly member: string
+  readonly line: string
+  readonly threadId: number
+  /** How often the member says something, at least; 0 for never. */
+  readonly pingIntervalMs: number
 }
 
-/** The port; undefined for anything else. It may be of any kind. */
-export function parseCall(value: unknown): unknown {
+/** Undefined for anything else. */
+export function parseCall(value: unknown): Call | undefined {
   if (typeof value !== 'object' || value === null) return undefined
-  const { type, version, port } = value as Record<string, unknown>
-  return type === TYPE && version === VERSION ? port : undefined
+  const { member, line, threadId, pingIntervalMs } = value as Record<string, unknown>
+  const valid = isString(member) && isString(line) && isCount(threadId) && isCount(pingIntervalMs)
+  return valid ? (value as Call) : undefined
 }
 
 // ── bytes ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -32,6 +32,8 @@ const file = (name) => new URL(name, import.meta.url)
 const child = fork(file('job.mjs'), { env: { ...process.env, JOB: JSON.stringify({ name: 'process', isClosed }) } })
 exchange.add(child)
 const [processCode] = await once(child, 'exit')
+// A thread that somebody else has, and that does not keep the process alive, does not do so now.
+new Worker('setInterval(() => {}, 1_000)', { eval: true }).unref()
 const thread = new Worker(file('job-thread.mjs'), { workerData: { name: 'thread', isClosed } })
 const [threadCode] = await once(thread, 'exit')
 say({ codes: [processCode, threadCode], members: exchange.members, channels: exchange.channels })

@@ -14,8 +14,8 @@ import { say, serve } from './serving.mjs'
 
 const given = JSON.parse(process.argv[2])
 const { serialization, workers = [], children = [], exchange: exchangeOptions, options } = given
-/** Threads: `early` ones are there before the exchange, those with `ports` do not call by their parentPort. */
-const { threads = [], earlyThreads = [], portThreads = [], serves } = given
+/** Threads: `early` ones are there before the exchange. */
+const { threads = [], earlyThreads = [], serves } = given
 const exec = fileURLToPath(new URL('worker.mjs', import.meta.url))
 cluster.setupPrimary({ exec, ...(serialization && { serialization }) })
 
@@ -23,16 +23,15 @@ const start = () =>
   startExchange({ error: (error) => say({ error: error.message, at: 'exchange' }), ...exchangeOptions })
 const foreign = []
 const started = new Map()
-let calls = 0
 const gate = new Int32Array(new SharedArrayBuffer(4))
 for (const name of earlyThreads) makeThread(name)
+if (earlyThreads.length > 0) await new Promise((resolve) => setImmediate(resolve))
 let exchange = exchangeOptions === null ? undefined : start()
 
 function add(name, child) {
   started.set(name, child)
   child.on('message', (message) => {
     if (message?.type !== 'fullduplex') foreign.push(message)
-    else if (message.port !== undefined) calls++
   })
   child.on('exit', (code, signal) => {
     started.delete(name)
@@ -49,14 +48,10 @@ for (const name of children) {
   exchange.add(child)
 }
 
-function makeThread(name, exchangePort) {
-  const workerData = { name, options, gate, exchangePort }
-  const transferList = exchangePort === undefined ? [] : [exchangePort]
-  add(name, new Worker(new URL('thread.mjs', import.meta.url), { workerData, transferList }))
+function makeThread(name) {
+  add(name, new Worker(new URL('thread.mjs', import.meta.url), { workerData: { name, options, gate } }))
 }
-for (const name of earlyThreads) exchange.add(started.get(name))
 for (const name of threads) makeThread(name)
-for (const name of portThreads) makeThread(name, exchange.openPort())
 
 const own = serves === undefined ? undefined : await serve(serves, options)
 if (own !== undefined) say({ listening: serves, port: own.port, pid: process.pid })
@@ -79,7 +74,7 @@ const actions = {
   send({ messages }) {
     for (const child of started.values()) for (const message of messages) sendTo(child, message)
   },
-  foreign: () => ({ foreign, calls }),
+  foreign: () => ({ foreign }),
   async stats() {
     globalThis.gc?.()
     const { rss } = process.memoryUsage()
@@ -89,10 +84,8 @@ const actions = {
     await exchange.close()
     exchange = undefined
   },
-  /** Threads that are there already have to be named. */
-  startExchange({ threads: names = [] }) {
+  startExchange() {
     exchange = start()
-    for (const name of names) exchange.add(started.get(name))
   },
   async end() {
     const exits = [...started.values()].map((child) => new Promise((resolve) => child.once('exit', resolve)))

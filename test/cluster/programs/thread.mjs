@@ -9,20 +9,16 @@ import { register } from 'tsx/esm/api'
 register()
 const { arrived, say, serve } = await import('./serving.mjs')
 
-const { name, options, exchangePort, gate } = workerData
+const { name, options, gate } = workerData
 const foreign = []
-const { server, port } = await serve(
-  name,
-  { ...options, backplane: { ...options?.backplane, exchangePort } },
-  {
-    foreign: () => ({ foreign }),
-    send(_client, { messages }) {
-      for (const message of messages) parentPort.postMessage(message)
-    },
-    /** Nothing goes on in this thread until the gate is opened. */
-    block: () => void setImmediate(() => Atomics.wait(gate, 0, 0)),
+const { server, port } = await serve(name, options, {
+  foreign: () => ({ foreign }),
+  send(_client, { messages }) {
+    for (const message of messages) parentPort.postMessage(message)
   },
-)
+  /** Nothing goes on in this thread until the gate is opened. */
+  block: () => void setImmediate(() => Atomics.wait(gate, 0, 0)),
+})
 parentPort.on('message', async (message) => {
   if (message?.type !== 'end') {
     foreign.push(message)
