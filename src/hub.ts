@@ -48,6 +48,7 @@ export class Hub<UserData> implements ConnectionTopics<WebSocketConnection<UserD
   constructor(options: HubOptions<UserData>) {
     this.#options = options
     const { backplane } = options
+    if (backplane !== undefined) checkBackplane(backplane)
     const limitsOf = resolveHistory(options.history)
     if (limitsOf !== undefined) {
       if (backplane !== undefined && backplane.log === undefined) {
@@ -251,6 +252,16 @@ export class Hub<UserData> implements ConnectionTopics<WebSocketConnection<UserD
     const reason = valid ? `may have ${maxTopicBytes} bytes at most` : 'must be a string of whole characters, not empty'
     throw new UsageError('ERR_TOPIC', `the name of a topic ${reason}`)
   }
+}
+
+const BACKPLANE_METHODS = ['start', 'publish', 'subscribe', 'unsubscribe', 'close'] as const
+
+function checkBackplane(backplane: Backplane): void {
+  if (BACKPLANE_METHODS.every((name) => typeof backplane?.[name] === 'function')) return
+  throw new UsageError(
+    'ERR_OPTION',
+    'the option backplane must be what redisBackplane(), natsBackplane() or nodeBackplane() gives',
+  )
 }
 
 const LONE_SURROGATE = /\p{Surrogate}/u

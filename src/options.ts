@@ -95,6 +95,9 @@ const RANGES: Readonly<Record<string, Range>> = {
 
 /** Refuses unknown options and values that cannot be; an unset option is one that is undefined. */
 export function checkOptions(options: object, known: readonly string[]): void {
+  if (typeof options !== 'object' || options === null) {
+    throw new UsageError('ERR_OPTION', `the options must be an object, with ${known.join(', ')}`)
+  }
   for (const [name, value] of Object.entries(options)) {
     if (!known.includes(name)) throw unknownOption(name, known)
     const range = RANGES[name]

@@ -74,21 +74,18 @@ export class Relay {
   }
 
   start(): void {
-    this.#isStarted = true
     this.#backplane.start({
       receive: (channel, message) => this.#receive(channel, message),
       up: () => this.#setUp(),
       down: (error) => this.#setDown(error),
     })
-  }
-
-  /** The engine is there, as far as is known. */
-  get isUp(): boolean {
-    return this.#isUp
+    // One that belongs to somebody else has thrown, and is not ours to close.
+    this.#isStarted = true
   }
 
   /** Resolves when the engine is there; rejects when it is over before. */
   async ready(): Promise<void> {
+    if (this.#isClosed) throw closedEarly()
     if (!this.#isUp) await new Promise<void>((resolve, reject) => this.#awaitingUp.push({ resolve, reject }))
   }
 
@@ -276,7 +273,7 @@ export class Relay {
     if (this.#isScheduled) this.#flush()
     this.#isClosed = true
     clearTimeout(this.#retry)
-    for (const { reject } of this.#awaitingUp.splice(0)) reject(backplaneError('closed before the backplane was there'))
+    for (const { reject } of this.#awaitingUp.splice(0)) reject(closedEarly())
     if (this.#isUp && this.#underWay > 0) await this.#sent()
     if (this.#isStarted) await this.#backplane.close()
   }
@@ -296,6 +293,10 @@ export class Relay {
 function backplaneError(message: string, cause?: unknown): WebSocketError {
   const reason = cause instanceof Error ? `: ${cause.message}` : ''
   return new WebSocketError('ERR_BACKPLANE', `${message}${reason}`, { cause })
+}
+
+function closedEarly(): WebSocketError {
+  return backplaneError('closed before the backplane was there')
 }
 
 function inParts(channels: readonly string[]): string[][] {

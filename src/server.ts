@@ -148,8 +148,13 @@ export class WebSocketServer<UserData = unknown> {
         await listening.close()
         this.#checkOpen()
       }
+      try {
+        this.#begin()
+      } catch (error) {
+        await listening.close()
+        throw error
+      }
       this.#listening = listening
-      this.#begin()
       return { port: listening.port, addresses: listening.addresses }
     } finally {
       this.#starting = false

@@ -323,8 +323,31 @@ describe('a process without clients', () => {
   })
 
   it('needs a backplane, and options that there are', () => {
+    expect(() => createPublisher(undefined as never)).toThrow('the options must be an object, with backplane')
+    for (const backplane of [{}, null, 7]) {
+      expect(() => createPublisher({ backplane: backplane as never })).toThrow('the option backplane must be what')
+      expect(() => new WebSocketServer({ backplane: backplane as never })).toThrow('the option backplane must be what')
+    }
     expect(() => createPublisher({} as never)).toThrow('a publisher needs a backplane')
     expect(() => createPublisher({ backplan: 1 } as never)).toThrow('backplane')
+  })
+})
+
+describe('a backplane of somebody else', () => {
+  it('is refused with the port free, and is not closed by who was refused', async () => {
+    const engine = new MemoryEngine()
+    const used = {
+      ...engine.backplane(),
+      start: () => {
+        throw new Error('in use')
+      },
+    }
+    const server = new WebSocketServer({ backplane: used })
+    await expect(server.listen()).rejects.toThrow('in use')
+    expect(server.port).toBe(null)
+    await server.close()
+    expect(engine.calls).toEqual([])
+    await expect(server.ready()).rejects.toMatchObject({ code: 'ERR_BACKPLANE' })
   })
 })
 
