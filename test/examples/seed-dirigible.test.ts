@@ -1,5 +1,5 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { type Context, createContext, runInContext } from 'node:vm'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { createRuntime } from '../../src/compat/dirigible.ts'
@@ -8,8 +8,9 @@ import { describeInChromium, inPage, keepRecords, type NewProfile } from '../sup
 import { makeFolder } from '../support/dirigible-folder.ts'
 import { inProject } from '../support/example.ts'
 import { freePort } from '../support/ports.ts'
-import { type Program, ROOT, startProgram } from '../support/program.ts'
+import { type Program, startProgram } from '../support/program.ts'
 import { Queue } from '../support/queue.ts'
+import { missingSeed, readIn, readSeed } from '../support/seed-documents.ts'
 import { startServer } from '../support/servers.ts'
 
 /*
@@ -17,26 +18,12 @@ import { startServer } from '../support/servers.ts'
  * in a folder of modules, by the packed library.
  */
 
-const FOLDER = join(ROOT, '../shared/seeds')
-
-function readSeed(): string | undefined {
-  const name = existsSync(FOLDER) ? readdirSync(FOLDER).find((file) => file.startsWith('002_')) : undefined
-  return name === undefined ? undefined : readFileSync(join(FOLDER, name), 'utf8').replaceAll('\r\n', '\n')
-}
-
 /** The only block of code in which there is this. */
 function find(text: string, part: string): string {
   const blocks = [...text.matchAll(/^```\w*\n(.*?)^```/gms)].map(([, code]) => code!)
   const found = blocks.filter((code) => code.includes(part))
   if (found.length !== 1) throw new Error(`${found.length} blocks have ${part}`)
   return found[0]!
-}
-
-/** What the first group stands for in some code. */
-function read(code: string, pattern: RegExp): string {
-  const found = pattern.exec(code)?.[1]
-  if (found === undefined) throw new Error(`nothing like ${pattern} is in:\n${code}`)
-  return found
 }
 
 /** Puts files into the project, in a folder of their own. */
@@ -73,11 +60,11 @@ async function complains(program: Program, lines: readonly string[]): Promise<vo
   await expect.poll(() => program.errorOutput.split('\n').slice(0, -1), { timeout: 20_000 }).toEqual(lines)
 }
 
-const seed = readSeed()
+const seed = readSeed('002')
 
 describe('the document with an API for websockets', () => {
   if (seed === undefined) {
-    it('skipped: it is not beside the repository', ({ skip }) => skip(`there is no ${FOLDER}/002_*.txt`))
+    it('skipped: it is not beside the repository', ({ skip }) => skip(missingSeed('002')))
     return
   }
   const [fourth = '', second = ''] = seed.split(/^Version 3/m)
@@ -93,14 +80,14 @@ function readFour(text: string) {
   const handler = find(text, 'exports.onOpen')
   const descriptor = find(text, '"endpoint"')
   const browser = find(text, 'new WebSocket')
-  const says = (name: string): string => read(handler, new RegExp(`exports\\.${name} = [\\s\\S]*?\\("(.*?)"`))
-  const name = read(client, /handler = "(.*)"/)
-  return { client, handler, descriptor, browser, says, name, uri: read(client, /uri = "(.*)"/) }
+  const says = (name: string): string => readIn(handler, new RegExp(`exports\\.${name} = [\\s\\S]*?\\("(.*?)"`))
+  const name = readIn(client, /handler = "(.*)"/)
+  return { client, handler, descriptor, browser, says, name, uri: readIn(client, /uri = "(.*)"/) }
 }
 
 function versionFour(text: string): void {
   const { client, handler, descriptor, browser, says, name, uri } = readFour(text)
-  const message = read(client, /send\("(.*)"\)/)
+  const message = readIn(client, /send\("(.*)"\)/)
 
   /** Runs the client of the document against this address, which takes the place of a server in the net. */
   function startClient(folder: string, address: string, code = client): Program {
@@ -124,7 +111,7 @@ function versionFour(text: string): void {
       const program = startClient('seed-client', url, client.replace('net/v4/websockets', module))
       expect(await program.closed()).toBe(0)
       expect(program.lines).toEqual([
-        read(client, /log\("(.*?)" \+ uri/) + url,
+        readIn(client, /log\("(.*?)" \+ uri/) + url,
         says('onOpen'),
         says('onMessage') + message,
       ])
@@ -150,8 +137,8 @@ function versionFour(text: string): void {
     await page.run(0)
     await page.opened
     await page.run(1)
-    await program.line(says('onMessage') + read(browser, /send\('(.*)'\)/))
-    expect(program.lines).toEqual([port, says('onOpen'), says('onMessage') + read(browser, /send\('(.*)'\)/)])
+    await program.line(says('onMessage') + readIn(browser, /send\('(.*)'\)/))
+    expect(program.lines).toEqual([port, says('onOpen'), says('onMessage') + readIn(browser, /send\('(.*)'\)/)])
     page.socket('ws').close()
     await complains(program, [says('onClose')])
   })
@@ -195,7 +182,7 @@ function inBrowser(text: string, newProfile: NewProfile): void {
     await page.addScriptTag({ content: construct })
     await expect.poll(() => inPage<boolean>(page, 'ws.readyState === WebSocket.OPEN'), { timeout: 20_000 }).toBe(true)
     await page.addScriptTag({ content: send })
-    await program.line(says('onMessage') + read(browser, /send\('(.*)'\)/))
+    await program.line(says('onMessage') + readIn(browser, /send\('(.*)'\)/))
     expect(complaints).toHaveLength(1)
   })
 }
@@ -203,12 +190,12 @@ function inBrowser(text: string, newProfile: NewProfile): void {
 function versionTwo(text: string): void {
   const service = find(text, 'require("core/globals")')
   /** What the comment behind the code has each client do, in this order. */
-  const steps = [...read(service, /\/\*\*\n(--[\s\S]*?)\*\//).matchAll(/^-- Client (\d)\n([^-]*)/gm)].map(
+  const steps = [...readIn(service, /\/\*\*\n(--[\s\S]*?)\*\//).matchAll(/^-- Client (\d)\n([^-]*)/gm)].map(
     ([, client = '', code = '']) => ({ client, code }),
   )
 
   it('its chat: both are welcomed, hear each other, and who is there', async () => {
-    const module = read(service, /"module": "(.*?)"/)
+    const module = readIn(service, /"module": "(.*?)"/)
     writeModules('seed-chat', { [module]: service })
     const { program, port } = await serveModules('seed-chat', [module])
     const members: string[] = []
@@ -229,26 +216,26 @@ function versionTwo(text: string): void {
           continue
         }
         runInContext(line, context)
-        const { type, from, to, message } = JSON.parse(read(line, /'(.*)'/)).params
+        const { type, from, to, message } = JSON.parse(readIn(line, /'(.*)'/)).params
         if (type === 'welcome') {
           nameOf.set(from, client)
           members.push(from)
           const text = await messages.next()
           expect(text).toBe(
-            `${read(service, /sendText\("(.*?)" \+ from/)}${from}${read(service, /\+ from \+ "(.*?)"/)}`,
+            `${readIn(service, /sendText\("(.*?)" \+ from/)}${from}${readIn(service, /\+ from \+ "(.*?)"/)}`,
           )
           heard.push([client, text])
-          log.push(read(service, /console.error\("(\w+ )" \+ from/) + from)
+          log.push(readIn(service, /console.error\("(\w+ )" \+ from/) + from)
         } else if (type === 'message') {
           const text = await pages.get(nameOf.get(to)!)!.messages.next()
           expect(text).toBe(message)
           heard.push([nameOf.get(to)!, text])
-          log.push(read(service, /"(send .*?)" \+ to/) + to)
+          log.push(readIn(service, /"(send .*?)" \+ to/) + to)
         } else {
           const text = await messages.next()
           expect(text).toBe(JSON.stringify(members))
           heard.push([client, text])
-          log.push(read(service, /"(list: )"/) + JSON.stringify(members))
+          log.push(readIn(service, /"(list: )"/) + JSON.stringify(members))
         }
       }
     }
@@ -265,7 +252,7 @@ function versionTwo(text: string): void {
   })
 
   it('its chat says when there is nobody of that name, and keeps nothing else from running', async () => {
-    const module = read(service, /"module": "(.*?)"/)
+    const module = readIn(service, /"module": "(.*?)"/)
     writeModules('seed-chat-alone', { [module]: service })
     const { program, port } = await serveModules('seed-chat-alone', [module])
     const line = steps[2]!.code.trim()
@@ -273,7 +260,7 @@ function versionTwo(text: string): void {
     await page.run(0)
     await page.opened
     await page.run(1)
-    await complains(program, [read(service, /"(no session .*?)" \+ to/) + read(line, /"to":"(.*?)"/)])
+    await complains(program, [readIn(service, /"(no session .*?)" \+ to/) + readIn(line, /"to":"(.*?)"/)])
     expect(page.messages.all).toEqual([])
   })
 }
@@ -302,9 +289,9 @@ function tables(fourth: string, second: string): void {
     const globals = runtime.require('core/globals') as { set(name: string, value: unknown): void }
     globals.set('take', sessions.push)
     const { port } = await runtime.serve({ services: ['service'] })
-    const websockets = runtime.require(read(fourth, /Module: \*\*(.*)\*\*/)) as Record<string, unknown>
-    expect(runtime.require(read(fourth, /Alias: \*\*(.*)\*\*/))).toBe(websockets)
-    const websocket = runtime.require(read(second, /Module: \*\*(.*)\*\*/)) as Record<string, unknown>
+    const websockets = runtime.require(readIn(fourth, /Module: \*\*(.*)\*\*/)) as Record<string, unknown>
+    expect(runtime.require(readIn(fourth, /Alias: \*\*(.*)\*\*/))).toBe(websockets)
+    const websocket = runtime.require(readIn(second, /Module: \*\*(.*)\*\*/)) as Record<string, unknown>
     expect(runtime.require('net/websocket')).toBe(websocket)
     const create = websockets['createWebsocket'] as (uri: string, handler: object) => { send(text: string): void }
     const client = create(`ws://127.0.0.1:${port}/service/js`, {})

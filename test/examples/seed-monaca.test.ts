@@ -1,14 +1,14 @@
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { writeFileSync } from 'node:fs'
 import { Script } from 'node:vm'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { plugins } from '../../src/compat/monaca.ts'
 import { connect, type WebSocketConnection } from '../../src/index.ts'
 import { inProject } from '../support/example.ts'
 import { freePort, isFree } from '../support/ports.ts'
-import { type Program, ROOT, startProgram } from '../support/program.ts'
+import { type Program, startProgram } from '../support/program.ts'
 import { Queue } from '../support/queue.ts'
 import { closeOf, frame, RawClient } from '../support/raw-client.ts'
+import { missingSeed, readSeed } from '../support/seed-documents.ts'
 
 /*
  * A document beside the repository describes a plugin for WebSocket servers in apps, with an example for each function
@@ -19,14 +19,6 @@ import { closeOf, frame, RawClient } from '../support/raw-client.ts'
  * before, and that takes its time: there the program starts the server and waits for the test to open clients, which
  * makes the function around it an async one. And the example for `send` lacks a comma, without which it is no program.
  */
-
-const FOLDER = join(ROOT, '../shared/seeds')
-
-/** The text of the document; undefined when there is none. */
-function readDocument(): string | undefined {
-  const name = existsSync(FOLDER) ? readdirSync(FOLDER).find((file) => file.startsWith('003_')) : undefined
-  return name === undefined ? undefined : readFileSync(join(FOLDER, name), 'utf8').replaceAll('\r\n', '\n')
-}
 
 /** The example of each section, by the section's label: what is indented behind the directive. */
 function readExamples(text: string): Map<string, string> {
@@ -136,11 +128,11 @@ async function printed({ program }: Running): Promise<string> {
   return line
 }
 
-const text = readDocument()
+const text = readSeed('003')
 
 describe('the document with the plugin', () => {
   if (text === undefined) {
-    it('skipped: it is not beside the repository', ({ skip }) => skip(`there is no ${FOLDER}/003_*.txt`))
+    it('skipped: it is not beside the repository', ({ skip }) => skip(missingSeed('003')))
     return
   }
   const examples = readExamples(text)

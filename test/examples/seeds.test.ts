@@ -1,7 +1,6 @@
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { join } from 'node:path'
 import { Script } from 'node:vm'
 import type { Page } from 'playwright-core'
 import { describe, expect, it, onTestFinished } from 'vitest'
@@ -9,15 +8,14 @@ import { connect } from '../../src/index.ts'
 import { describeInChromium, inPage, keepRecords, type NewProfile } from '../support/chromium.ts'
 import { inProject } from '../support/example.ts'
 import { freePort, isFree } from '../support/ports.ts'
-import { type Program, ROOT, startProgram } from '../support/program.ts'
+import { type Program, startProgram } from '../support/program.ts'
 import { Queue } from '../support/queue.ts'
+import { missingSeed, readIn, readSeed } from '../support/seed-documents.ts'
 
 /*
  * Two documents beside the repository have programs for ws. They are run as they are written there, on this library
  * under the name `ws`: as version 7 the one that asks for it, as version 8 the other.
  */
-
-const FOLDER = join(ROOT, '../shared/seeds')
 
 interface Block {
   readonly language: string
@@ -26,9 +24,8 @@ interface Block {
 
 /** The code in a document, in its order; undefined when there is no such document. */
 function readBlocks(number: string): Block[] | undefined {
-  const name = existsSync(FOLDER) ? readdirSync(FOLDER).find((file) => file.startsWith(`${number}_`)) : undefined
-  if (name === undefined) return undefined
-  const text = readFileSync(join(FOLDER, name), 'utf8').replaceAll('\r\n', '\n')
+  const text = readSeed(number)
+  if (text === undefined) return undefined
   return [...text.matchAll(/^```(\w+)\n(.*?)^```/gms)].map(([, language, code]) => ({
     language: language!,
     code: code!,
@@ -42,15 +39,8 @@ function find(blocks: readonly Block[], language: string, part: string): string 
   return found[0]!.code
 }
 
-/** What the first group stands for in some code. */
-function read(code: string, pattern: RegExp): string {
-  const found = pattern.exec(code)?.[1]
-  if (found === undefined) throw new Error(`nothing like ${pattern} is in:\n${code}`)
-  return found
-}
-
 function skipped(number: string): void {
-  it('skipped: it is not beside the repository', ({ skip }) => skip(`there is no ${FOLDER}/${number}_*.txt`))
+  it('skipped: it is not beside the repository', ({ skip }) => skip(missingSeed(number)))
 }
 
 /** The port that some code has, or a free one when another program has it. */
@@ -115,8 +105,8 @@ function relayTests(blocks: readonly Block[], newProfile: NewProfile): void {
   const server = find(blocks, 'js', 'Server(')
   const manifest = find(blocks, 'json', '"ws"')
   const page = find(blocks, 'html', 'new WebSocket')
-  const port = read(server, /port: (\d+)/)
-  const greeting = read(server, /ws\.send\('(.*)'\)/)
+  const port = readIn(server, /port: (\d+)/)
+  const greeting = readIn(server, /ws\.send\('(.*)'\)/)
 
   async function openWindow(address: string): Promise<{ page: Page; complaints: string[] }> {
     const context = await newProfile()
@@ -171,7 +161,7 @@ function rightLines(code: string): string {
 function notePageTests(blocks: readonly Block[], newProfile: NewProfile): void {
   const server = find(blocks, 'js', 'require(')
   const client = find(blocks, 'js', 'onmessage')
-  const port = read(server, /port: ?'(\d+)'/)
+  const port = readIn(server, /port: ?'(\d+)'/)
 
   it('its page talks to its server, but for its click handler, which has a syntax error', async () => {
     expect(() => new Script(client)).toThrow(SyntaxError)
@@ -187,22 +177,22 @@ function notePageTests(blocks: readonly Block[], newProfile: NewProfile): void {
     const page = await context.newPage()
     await page.goto(await serve('<!doctype html>'))
     await page.addScriptTag({ content: code.replaceAll(port, chosen) })
-    const text = read(client, /\.send\('(.*)'\)/)
+    const text = readIn(client, /\.send\('(.*)'\)/)
     const isOpen = 'socket.readyState === WebSocket.OPEN'
     await expect.poll(() => inPage<boolean>(page, isOpen), { timeout: 20_000 }).toBe(true)
     await inPage(page, `socket.send('${text}')`)
-    await expect.poll(() => complaints, { timeout: 20_000 }).toEqual([`log: ${read(server, /\.send\('(.*)'\)/)}`])
+    await expect.poll(() => complaints, { timeout: 20_000 }).toEqual([`log: ${readIn(server, /\.send\('(.*)'\)/)}`])
   })
 }
 
 function noteTests(blocks: readonly Block[]): void {
   it('its first server answers, with a port that is a string', async () => {
     const server = find(blocks, 'js', 'require(')
-    const port = read(server, /port: ?'(\d+)'/)
+    const port = readIn(server, /port: ?'(\d+)'/)
     const chosen = await choosePort(port)
     const program = startCode('ws8/first.cjs', server.replaceAll(port, chosen))
     await listening(chosen)
-    expect(await ask(`ws://localhost:${chosen}`, 'hello')).toBe(read(server, /\.send\('(.*)'\)/))
+    expect(await ask(`ws://localhost:${chosen}`, 'hello')).toBe(readIn(server, /\.send\('(.*)'\)/))
     expect(program.errorOutput).toBe('')
   })
 
@@ -256,7 +246,7 @@ function noteTests(blocks: readonly Block[]): void {
     const program = startCode('ws8/told.mjs', `${IMPORTS}${told}${report}`, { PORT: '0' })
     const port = await program.line(/^\d+$/)
     expect(await ask(`ws://127.0.0.1:${port}`, 'hello')).toBe('heard')
-    await program.line(read(misnamed, /=> \{\s*console\.log\('(.*)'\)/))
+    await program.line(readIn(misnamed, /=> \{\s*console\.log\('(.*)'\)/))
     expect(program.errorOutput).toBe('')
   })
 }

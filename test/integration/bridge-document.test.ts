@@ -1,8 +1,7 @@
-import type { LookupFunction } from 'node:net'
 import { describe, expect, it, onTestFinished } from 'vitest'
-import { type ClientOptions, WebSocket } from 'ws'
 import { type Bridged, connectApi, exposeApi, type FacadeFunctions } from '../../src/bridge.ts'
 import { copyAcross } from '../support/context-bridge.ts'
+import { runOnPage } from '../support/document-page.ts'
 import { newApi } from '../support/facade.ts'
 import { openWindow, PortHub } from '../support/message-ports.ts'
 import { Queue } from '../support/queue.ts'
@@ -15,37 +14,6 @@ import { certificate } from '../support/servers.ts'
  */
 
 type WebSocketFunctions = Bridged<FacadeFunctions>
-
-const AsyncFunction = Object.getPrototypeOf(async () => {}).constructor as new (
-  ...namesAndCode: string[]
-) => (...values: unknown[]) => Promise<unknown>
-
-/** Runs code of the document in a window; `returned` is an expression for its result. */
-function run(code: string, webSocket: WebSocketFunctions, returned = 'undefined', log = (..._: unknown[]) => {}) {
-  const body = new AsyncFunction('window', 'WebSocket', 'console', `${code}\nreturn ${returned}`)
-  return body({ deskifier: { webSocket } }, BrowserWebSocket, { log })
-}
-
-/** The document's name is this machine, and its certificate is trusted. */
-const options: ClientOptions & { servername: string; lookup: LookupFunction } = {
-  ca: certificate.cert,
-  servername: 'localhost',
-  lookup: (_host, { all }, found) =>
-    all ? found(null, [{ address: '127.0.0.1', family: 4 }]) : found(null, '127.0.0.1', 4),
-}
-
-/** The document's page sends before the socket is open, where a browser throws; the message is kept here until then. */
-class BrowserWebSocket extends WebSocket {
-  constructor(url: string) {
-    super(url, options)
-    onTestFinished(() => this.terminate())
-  }
-
-  override send(data: string): void {
-    if (this.readyState === WebSocket.CONNECTING) this.once('open', () => super.send(data))
-    else super.send(data)
-  }
-}
 
 function startApp() {
   const api = newApi()
@@ -76,14 +44,14 @@ describe('the document of the facade, over a bridge', () => {
     const heard = new Queue<{ id: string; content: unknown }>()
     webSocket.onMessage(heard.push as never)
     const logged: unknown[][] = []
-    const result = await run(startCode, webSocket, 'result', (...values) => logged.push(values))
+    const result = await runOnPage(startCode, webSocket, (...values) => logged.push(values), 'result')
     const { success, port } = result as Awaited<ReturnType<WebSocketFunctions['startServer']>>
     if (!success) skip('all ports of the document are taken')
     expect(logged).toEqual([[port]])
 
     const ofPage = new Queue<unknown[]>()
     const code = pageCode.replaceAll(readIn(startCode, /possiblePorts: \[(\d+)/), String(port))
-    await run(code, webSocket, 'undefined', (...values) => ofPage.push(values))
+    await runOnPage(code, webSocket, (...values) => ofPage.push(values))
     const { id, content } = await heard.next()
     expect(content).toBe(readIn(pageCode, /send\('(.*)'\)/))
     expect(await ofPage.next()).toEqual([greeting])
@@ -101,7 +69,7 @@ describe('the document of the facade, over a bridge', () => {
   it.each(calls)('its call gives what it does without a bridge: %s', async (code) => {
     const webSocket = startApp().open()
     const name = readIn(code, /window\.deskifier\.webSocket\.(\w+)\(/)
-    const result = await run('', webSocket, code.trim())
+    const result = await runOnPage('', webSocket, undefined, code.trim())
     if (name.startsWith('on')) expect(result).toEqual(expect.any(Function))
     else if (name === 'getServer') expect(result).toStrictEqual({ isRunning: false, clientIds: [], port: null })
     else expect(result).toMatchObject({ success: false, message: expect.stringMatching(/\.$/) })

@@ -1,20 +1,16 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import type { LookupFunction } from 'node:net'
-import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
-import { type ClientOptions, WebSocket } from 'ws'
+import { WebSocket } from 'ws'
 import { type Api, createApi, type StartServerArguments } from '../../src/index.ts'
+import { runOnPage } from '../support/document-page.ts'
 import { TOKEN } from '../support/facade.ts'
-import { ROOT } from '../support/program.ts'
 import { Queue } from '../support/queue.ts'
+import { codeOf, missingSeed, readSeed } from '../support/seed-documents.ts'
 import { certificate } from '../support/servers.ts'
 
 /*
  * The document that specifies the facade lies beside the repository. Its code is run as it is written there, and its
  * lists of arguments and results are held against ours.
  */
-
-const FOLDER = join(ROOT, '../shared/seeds')
 
 /** A method, a property or an event of the document. */
 interface Section {
@@ -26,15 +22,6 @@ interface Section {
   readonly returns: Readonly<Record<string, string>>
 }
 
-function readDocument(): string | undefined {
-  const name = existsSync(FOLDER) ? readdirSync(FOLDER).find((file) => /^000_.*\.txt$/.test(file)) : undefined
-  return name === undefined ? undefined : readFileSync(join(FOLDER, name), 'utf8')
-}
-
-function codeBlocks(text: string): string[] {
-  return [...text.matchAll(/^```javascript\n(.*?)^```/gms)].map((match) => match[1]!)
-}
-
 /** The items of the list below a bold word. */
 function fieldsBelow(word: string, section: string): Record<string, string> {
   const [, list = ''] = section.split(`**${word}**`)
@@ -44,16 +31,12 @@ function fieldsBelow(word: string, section: string): Record<string, string> {
 
 function parseSections(document: string): Section[] {
   return document.split(/^### /m).flatMap((section) => {
-    const [code] = codeBlocks(section)
+    const [code] = codeOf(section, 'javascript')
     const name = code?.match(/window\.deskifier\.webSocket\.(\w+)\(/)?.[1]
     if (code === undefined || name === undefined) return []
     return [{ code, name, takes: fieldsBelow('Arguments', section), returns: fieldsBelow('Returns', section) }]
   })
 }
-
-const AsyncFunction = Object.getPrototypeOf(async () => {}).constructor as new (
-  ...namesAndCode: string[]
-) => (...values: unknown[]) => Promise<unknown>
 
 /** What the code of the document finds around it. */
 interface Surroundings {
@@ -63,35 +46,10 @@ interface Surroundings {
 }
 
 /** Runs code of the document as the body of an async function; `returned` is an expression for its result. */
-function run(code: string, { api, log = () => {}, tls }: Surroundings, returned = 'undefined'): Promise<unknown> {
+function run(code: string, { api, log, tls }: Surroundings, returned = 'undefined'): Promise<unknown> {
   // What an app would put there for its page: ours, with the certificate of the name that the page calls.
   const webSocket = { ...api, startServer: (options: StartServerArguments) => api.startServer({ ...options, tls }) }
-  const body = new AsyncFunction('window', 'WebSocket', 'console', `${code}\nreturn ${returned}`)
-  return body({ deskifier: { webSocket } }, BrowserWebSocket, { log })
-}
-
-/** A browser's name resolution says that the document's name is this machine; and there the certificate is trusted. */
-const options: ClientOptions & { servername: string; lookup: LookupFunction } = {
-  ca: certificate.cert,
-  servername: 'localhost',
-  lookup: (_host, { all }, found) =>
-    all ? found(null, [{ address: '127.0.0.1', family: 4 }]) : found(null, '127.0.0.1', 4),
-}
-
-/**
- * As in a browser; except that a message may be sent at once. The document's page does that, and a browser would throw
- * an InvalidStateError at it.
- */
-class BrowserWebSocket extends WebSocket {
-  constructor(url: string) {
-    super(url, options)
-    onTestFinished(() => this.terminate())
-  }
-
-  override send(data: string): void {
-    if (this.readyState === WebSocket.CONNECTING) this.once('open', () => super.send(data))
-    else super.send(data)
-  }
+  return runOnPage(code, webSocket, log, returned)
 }
 
 function newApi(): Api {
@@ -118,15 +76,15 @@ function expectFields(value: unknown, fields: Readonly<Record<string, string>>):
   }
 }
 
-const document = readDocument()
+const document = readSeed('000')
 
 describe('the document of the facade', () => {
   if (document === undefined) {
-    it('skipped: it is not beside the repository', ({ skip }) => skip(`there is no ${FOLDER}/000_*.txt`))
+    it('skipped: it is not beside the repository', ({ skip }) => skip(missingSeed('000')))
     return
   }
   const sections = parseSections(document)
-  const [pageCode = '', ...appCode] = codeBlocks(document)
+  const [pageCode = '', ...appCode] = codeOf(document, 'javascript')
   const [greeting, arrival, farewell] = [...pageCode.matchAll(/console\.log\('(.*?)'/g)].map((match) => match[1])
   const startCode = appCode.find((code) => code.includes('const result'))
   const [ports = '', token = ''] = [...(startCode ?? '').matchAll(/(?<=possiblePorts: \[|token: ")[^\]"]*/g)].flat()
