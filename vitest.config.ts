@@ -33,6 +33,7 @@ export default defineConfig({
       include: [
         'src/constants.ts',
         'src/errors.ts',
+        'src/disposal.ts',
         'src/masking.ts',
         'src/utf8.ts',
         'src/framing.ts',

@@ -1,4 +1,5 @@
 import { CloseCode, Opcode } from './constants.ts'
+import { DISPOSED_FROM, dispose } from './disposal.ts'
 import { ProtocolError } from './errors.ts'
 import { invalidText } from './text.ts'
 import { advanceUtf8, UTF8_INVALID, UTF8_START } from './utf8.ts'
@@ -47,6 +48,8 @@ export class MessageAssembly {
   #filled = 0
   /** What `length` will be at the end of the current frame, as its header says. */
   #announced = 0
+  /** Memory of finished parts that is nobody else's. */
+  #ours: Buffer[] | undefined = undefined
 
   constructor(opcode: Opcode, compressed = false) {
     this.opcode = opcode
@@ -96,16 +99,26 @@ export class MessageAssembly {
     if (this.utf8 === UTF8_INVALID) throw invalidText()
   }
 
-  /** Adds `bytes[start..end)`; the memory belongs to the message from now on. */
-  append(bytes: Buffer, start: number, end: number): void {
+  /**
+   * Adds `bytes[start..end)`, and returns whether they were copied; else they are the message's from now on. So is all
+   * the memory that they are in, if it `isOurs`.
+   */
+  append(bytes: Buffer, start: number, end: number, isOurs = false): boolean {
     const size = end - start
     this.length += size
     if (size > this.#block.length - this.#filled) {
+      if (isOurs && this.#fitsIn(bytes, size)) {
+        bytes.copyWithin(0, start, end)
+        this.#block = bytes
+        this.#filled = size
+        return false
+      }
       if (this.#isTrusted(size)) this.#gather()
       else if (size >= KEPT_FROM && size >= bytes.buffer.byteLength * KEPT_SHARE) {
         this.#closeBlock()
         this.#parts.push(bytes.subarray(start, end))
-        return
+        if (isOurs) this.#own(bytes)
+        return false
       } else {
         this.#closeBlock()
         const doubled = Math.min(Math.max(this.length, FIRST_BLOCK_BYTES), LAST_BLOCK_BYTES)
@@ -115,28 +128,55 @@ export class MessageAssembly {
       }
     }
     this.#filled += bytes.copy(this.#block, this.#filled, start, end)
+    return true
   }
 
   /** The whole payload, once it is there. */
   takeBytes(): Buffer {
     this.#closeBlock()
-    return this.#parts.length === 1 ? this.#parts[0]! : Buffer.concat(this.#parts, this.length)
+    if (this.#parts.length === 1) return this.#parts[0]!
+    const payload = Buffer.concat(this.#parts, this.length)
+    this.#disposeParts()
+    return payload
   }
 
   /** The whole payload of a text that was found valid. */
   takeText(): string {
-    const block = this.#block
     const text = this.takeBytes().toString(this.ascii ? 'latin1' : 'utf8')
-    if (block.length > LAST_BLOCK_BYTES && block.length <= SPARE_BYTES && spares.length < MAX_SPARES) spares.push(block)
+    this.#disposeParts()
     return text
   }
 
-  /** A long frame has proved itself, and is long enough against what is there that moving that costs little. */
+  /** The first piece of a message leaves room for the rest of it, once it is moved to where its header was. */
+  #fitsIn(bytes: Buffer, size: number): boolean {
+    return this.length === size && this.#announced > size && this.#announced <= bytes.length
+  }
+
+  /** A frame has proved itself, and is long enough against what is there that moving that costs little. */
   #isTrusted(size: number): boolean {
     const announced = this.#announced
-    return (
-      announced > LAST_BLOCK_BYTES && announced >= 2 * (this.length - size) && this.length >= announced * TRUSTED_SHARE
-    )
+    const before = this.length - size
+    const isWorthIt =
+      this.fragments === 1
+        ? before > 0 || announced > this.length
+        : announced > LAST_BLOCK_BYTES && announced >= 2 * before
+    return isWorthIt && this.length >= announced * TRUSTED_SHARE
+  }
+
+  #own(memory: Buffer): void {
+    if (memory.length < DISPOSED_FROM) return
+    this.#ours ??= []
+    this.#ours.push(memory)
+  }
+
+  /** What was in the parts is somewhere else now. */
+  #disposeParts(): void {
+    for (const memory of this.#ours ?? []) {
+      if (memory.length > LAST_BLOCK_BYTES && memory.length <= SPARE_BYTES && spares.length < MAX_SPARES) {
+        spares.push(memory)
+      } else dispose(memory)
+    }
+    this.#ours = undefined
   }
 
   /** Moves everything into memory that holds the announced length. */
@@ -145,6 +185,7 @@ export class MessageAssembly {
     const block = this.#newBlock(this.#announced)
     for (const part of this.#parts) this.#filled += part.copy(block, this.#filled)
     this.#parts = []
+    this.#disposeParts()
     this.#block = block
   }
 
@@ -154,7 +195,10 @@ export class MessageAssembly {
   }
 
   #closeBlock(): void {
-    if (this.#filled > 0) this.#parts.push(this.#block.subarray(0, this.#filled))
+    if (this.#filled > 0) {
+      this.#parts.push(this.#block.subarray(0, this.#filled))
+      this.#own(this.#block)
+    }
     this.#block = EMPTY
     this.#filled = 0
   }

@@ -20,7 +20,7 @@ import { PreparedMessage } from './prepared.ts'
 import { type CloseEvent, type ProtocolOptions, type ProtocolState, WebSocketProtocol } from './protocol.ts'
 import type { ConnectionTopics, PublishResult, SendOptions, SubscribeOptions } from './publishing.ts'
 import { findRepeated, forgetReceiver } from './repeats.ts'
-import { adopt } from './socket-peer.ts'
+import { adopt, isAlone } from './socket-peer.ts'
 import { type Few, namesOf, type Topic, type TopicMember } from './topics.ts'
 
 export { type Data, toBytes } from './data.ts'
@@ -451,7 +451,7 @@ export class WebSocketConnection<UserData = unknown> {
     if (this.#protocol.state === 'open') this.#ticks = 0
     batch.beginChunk(this)
     try {
-      this.#protocol.receive(chunk)
+      this.#protocol.receive(chunk, isAlone(chunk, this.#socket))
     } finally {
       batch.endChunk()
     }

@@ -1,4 +1,5 @@
 import { CloseCode, MAX_CONTROL_BYTES, Opcode, type Role } from './constants.ts'
+import { dispose } from './disposal.ts'
 import { ProtocolError } from './errors.ts'
 import { applyMask, rotateMaskingKey } from './masking.ts'
 
@@ -157,6 +158,8 @@ export interface Piece {
   ends: boolean
   /** No byte of the piece is above 0x7F. False also where nobody has looked (unmasked frames). */
   ascii: boolean
+  /** Its chunk is ours, and holds nothing else but the header: whoever keeps the piece has all of that memory. */
+  sole: boolean
 }
 
 /** The piece that was read last, by whichever decoder: an idle connection has none. */
@@ -171,6 +174,7 @@ const piece: Piece = {
   starts: false,
   ends: false,
   ascii: false,
+  sole: false,
 }
 
 /**
@@ -178,7 +182,8 @@ const piece: Piece = {
  *
  * A control frame is always one piece. A data frame whose payload the chunk cuts comes in several, so that nothing is
  * kept here and bad text can fail at its first bad byte. Payloads are unmasked in place: the chunk belongs to the
- * decoder from `push` on, and a piece is a view of it.
+ * decoder from `push` on, and a piece is a view of it. Memory that is ours is freed when the chunk has been read and all
+ * of its pieces were `spent`.
  *
  * `read` throws `ProtocolError` when a header says what it must not (RSV bits, opcode, mask, length).
  */
@@ -187,6 +192,11 @@ export class FrameDecoder {
   options: FrameDecoderOptions
   #chunk: Buffer = EMPTY
   #at = 0
+  /** All the memory that the chunk is in may be freed, unless somebody keeps a piece of it. */
+  #isOurs = false
+  /** Pieces of the chunk that were read, and how many of them nobody holds any more. */
+  #pieces = 0
+  #spent = 0
   /** Of the data frame under way: its first byte, its length, and how much of it is still to come. */
   #first = 0
   #payloadLength = 0
@@ -210,10 +220,18 @@ export class FrameDecoder {
     return this.#remaining > 0 ? this.#payloadLength - this.#remaining : this.#held === undefined ? 0 : this.#heldLength
   }
 
-  /** Hands over the next bytes. The bytes before must have been read to their end. */
-  push(chunk: Buffer): void {
+  /** Hands over the next bytes, and all the memory that they are in if it `isOurs`. Those before must have been read. */
+  push(chunk: Buffer, isOurs = false): void {
     this.#chunk = chunk
     this.#at = 0
+    this.#isOurs = isOurs
+    this.#pieces = 0
+    this.#spent = 0
+  }
+
+  /** The piece that was read last is not looked at any more. */
+  spend(): void {
+    this.#spent++
   }
 
   /** The next piece, valid until the next call of any decoder's `read`; undefined when more bytes are needed. */
@@ -354,6 +372,8 @@ export class FrameDecoder {
     piece.ends = this.#remaining === 0
     piece.ascii = this.options.role === 'server' && (applyMask(bytes, start, end, this.#maskingKey) & 0x80) === 0
     if (this.#remaining > 0) this.#maskingKey = rotateMaskingKey(this.#maskingKey, end - start)
+    piece.sole = this.#isOurs && this.#pieces === 0 && bytes === this.#chunk && end === bytes.length
+    this.#pieces++
     return piece
   }
 
@@ -386,6 +406,8 @@ export class FrameDecoder {
 
   /** Lets go of the chunk: an idle connection holds no memory of its last message. */
   #release(): undefined {
+    if (this.#isOurs && this.#spent === this.#pieces) dispose(this.#chunk)
+    this.#isOurs = false
     this.#chunk = EMPTY
     this.#at = 0
     piece.bytes = EMPTY

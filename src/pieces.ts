@@ -62,12 +62,12 @@ export class MessagePassage extends MessageAssembly {
     this.#context = context
   }
 
-  /** The next piece of it. @throws ProtocolError */
-  take(piece: Piece): void {
+  /** The next piece of it; returns whether nobody holds it behind that. @throws ProtocolError */
+  take(piece: Piece): boolean {
     const isFirst = piece.starts && this.fragments === 1
     if (isFirst) this.#context.handler.onStart(this.opcode === Opcode.BINARY)
     // A handler may have ended it all.
-    if (this.#isOver) return
+    if (this.#isOver) return false
     const { bytes, start, end } = piece
     this.length += end - start
     const isLast = piece.ends && piece.fin
@@ -76,6 +76,7 @@ export class MessagePassage extends MessageAssembly {
       this.#passOn(bytes, start, end, piece.ascii)
       if (isLast) this.#finish()
     }
+    return this.opcode === Opcode.TEXT && !this.compressed
   }
 
   /** The handler takes more again. */

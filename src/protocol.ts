@@ -6,7 +6,8 @@ import { ProtocolError } from './errors.ts'
 import { FrameDecoder, type FrameDecoderOptions, type Piece } from './framing.ts'
 import { MessagePassage, type PieceHandler } from './pieces.ts'
 import type { PreparedMessage } from './prepared.ts'
-import { MessageSender, type SenderHost, type SenderOptions } from './sender.ts'
+import type { ProtocolHost } from './protocol-host.ts'
+import { MessageSender, type SenderOptions } from './sender.ts'
 import { checkUtf8, decodeText, invalidText } from './text.ts'
 import { UTF8_START } from './utf8.ts'
 
@@ -48,39 +49,6 @@ export interface ProtocolOptions extends FrameDecoderOptions, SenderOptions {
   readonly keepFragments?: boolean | undefined
 }
 
-/** Holds the conversation with the peer in the protocol's place: what is answered, and when the connection ends. */
-export interface Conversation {
-  /** A Ping frame; the payload is a view. */
-  onPing(payload: Buffer): void
-  /** The peer's Close frame; nothing is read behind it. The reason is a view. */
-  onClose(code: number, reason: Buffer): void
-  /** The peer broke the protocol or a limit, or reading has failed; nothing is read any more. */
-  onFailed(error: unknown): void
-}
-
-/** The other side of the protocol: the socket and the user. */
-export interface ProtocolHost extends SenderHost {
-  /** Set where the host answers for itself; else the protocol does. */
-  readonly conversation?: Conversation | undefined
-  /** Set where the host takes messages piece by piece, and no `onMessage` follows. */
-  readonly pieceHandler?: PieceHandler | undefined
-  /** A whole message: a text as string (or bytes, by `rawText`), or binary. */
-  onMessage(data: string | Buffer, isBinary: boolean, fragmentEnds: readonly number[] | undefined): void
-  /** A message is being inflated elsewhere: `hold` until `onInflated`. */
-  onInflating(): void
-  onInflated(): void
-  /** A Pong frame; the payload is a view and only valid now. */
-  onPong(payload: Buffer): void
-  /** Everything that is to be sent has been; end TCP behind it (§7.1.1). */
-  onEnd(): void
-  /** The peer broke the protocol or a limit (§7.1.7). */
-  onViolation(error: ProtocolError): void
-  /** Something else has failed while its bytes were read: a text longer than a string can be, memory that was taken away. */
-  onFailure(error: unknown): void
-  /** Tries to send what waits; true when nothing waits any more. */
-  flushNow(): boolean
-}
-
 const NO_REASON: Buffer = Buffer.alloc(0)
 
 /**
@@ -116,12 +84,15 @@ export class WebSocketProtocol {
 
   // ── in ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Takes bytes of the peer; they are unmasked in place and belong to the messages made of them. Not while held. */
-  receive(chunk: Buffer): void {
+  /**
+   * Takes bytes of the peer; they are unmasked in place and belong to the messages made of them. So does all the memory
+   * that they are in, if it `isOurs`: it is freed as soon as no message needs it. Not while held.
+   */
+  receive(chunk: Buffer, isOurs = false): void {
     // §1.4: after the Close frame "any additional data is discarded".
     if (this.state === 'draining' || this.state === 'closed') return
     this.#decoder ??= takeDecoder(this.#options)
-    this.#decoder.push(chunk)
+    this.#decoder.push(chunk, isOurs)
     this.#readFrames(this.#decoder)
   }
 
@@ -160,7 +131,7 @@ export class WebSocketProtocol {
       while (!this.#held) {
         const piece = decoder.read()
         if (piece === undefined) break
-        if (piece.opcode < Opcode.CLOSE) this.#readData(piece)
+        if (piece.opcode < Opcode.CLOSE) this.#readData(piece, decoder)
         else this.#readControl(piece)
         if (this.state === 'draining') break
       }
@@ -188,7 +159,7 @@ export class WebSocketProtocol {
     } else this.#host.onFailure(error)
   }
 
-  #readData(piece: Piece): void {
+  #readData(piece: Piece, decoder: FrameDecoder): void {
     if (
       piece.starts &&
       piece.ends &&
@@ -200,22 +171,26 @@ export class WebSocketProtocol {
     ) {
       // The common case: a message in one frame in one chunk.
       if (piece.rsv1) this.#inflate(piece.opcode, piece.bytes.subarray(piece.start, piece.end))
-      else this.#emit(piece.opcode, piece.bytes, piece.start, piece.end, piece.ascii)
-    } else this.#readPart(piece)
+      else {
+        const isDecoded = piece.opcode === Opcode.TEXT && this.#options.rawText !== true
+        this.#emit(piece.opcode, piece.bytes, piece.start, piece.end, piece.ascii)
+        if (isDecoded) decoder.spend()
+      }
+    } else this.#readPart(piece, decoder)
   }
 
   /** A part of a message: it is kept until the message is whole, or handed on. */
-  #readPart(piece: Piece): void {
+  #readPart(piece: Piece, decoder: FrameDecoder): void {
     if (this.#host.pieceHandler !== undefined) {
       const passage = piece.starts ? this.#startFrame(piece) : this.#assembly!
-      ;(passage as MessagePassage).take(piece)
+      if ((passage as MessagePassage).take(piece)) decoder.spend()
       return
     }
     const assembly = piece.starts ? this.#startFrame(piece) : this.#assembly!
     const isText = assembly.opcode === Opcode.TEXT
     if (isText && !assembly.compressed && this.#options.skipUtf8Check !== true)
       assembly.checkText(piece.bytes, piece.start, piece.end, piece.ascii)
-    assembly.append(piece.bytes, piece.start, piece.end)
+    if (assembly.append(piece.bytes, piece.start, piece.end, piece.sole)) decoder.spend()
     if (!piece.ends) return
     if (this.#options.keepFragments === true) assembly.endFrame()
     if (!piece.fin) return

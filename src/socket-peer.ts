@@ -1,4 +1,6 @@
+import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import { DISPOSED_FROM } from './disposal.ts'
 
 /** Whoever takes what a socket has to say: first the handshake, then the connection. */
 export interface SocketPeer {
@@ -43,4 +45,17 @@ export function adopt(socket: Duplex, peer: SocketPeer): void {
   socket.on('data', onData)
   if (peer.socketEnded !== undefined) socket.on('end', onEnd)
   socket.on('close', onClose)
+}
+
+/**
+ * Nobody else has this chunk of the socket's, nor anything else in its memory: Node makes new memory for each, and gives
+ * it to whoever listens. Somebody's stream may hold on to what it has given.
+ */
+export function isAlone(chunk: Buffer, socket: Duplex): boolean {
+  return (
+    chunk.length >= DISPOSED_FROM &&
+    chunk.length === chunk.buffer.byteLength &&
+    socket instanceof Socket &&
+    socket.listenerCount('data') === 1
+  )
 }

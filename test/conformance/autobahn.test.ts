@@ -1,10 +1,13 @@
 import { describe, expect, it } from 'vitest'
 import type { Role } from '../../src/constants.ts'
 import { chunksAt, chunksOf, copyOf, randomChunks } from '../support/chunks.ts'
+import { spoilFreedMemory } from '../support/freed-memory.ts'
 import { Endpoint, ROLES } from '../support/protocol-host.ts'
 import { seededRandom, seedOf } from '../support/random.ts'
 import { close, type FrameSpec, headerLength } from '../support/wire.ts'
 import { CASES, type Case } from './cases.ts'
+
+spoilFreedMemory()
 
 /** Up to here a case also runs byte by byte ... */
 const BYTEWISE_UP_TO = 8_192

@@ -11,10 +11,13 @@ import {
 import { chunksAt, chunksOf, randomChunks } from '../support/chunks.ts'
 import { dissect } from '../support/deflate-blocks.ts'
 import { DeflatePeer } from '../support/deflate-peer.ts'
+import { spoilFreedMemory } from '../support/freed-memory.ts'
 import { Endpoint, ROLES } from '../support/protocol-host.ts'
 import { type Random, seededRandom, seedOf } from '../support/random.ts'
 import { close, cut, describeMessage, type FrameSpec, fragments, headerLength } from '../support/wire.ts'
 import { COMPRESSION_CASES, type CompressionCase } from './compression-cases.ts'
+
+spoilFreedMemory()
 
 const MAX_MESSAGE_BYTES = 1_048_576
 

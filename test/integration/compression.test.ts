@@ -1,6 +1,4 @@
 import { once } from 'node:events'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import { deflateRawSync, constants as zlibConstants } from 'node:zlib'
 import { WebSocket as UndiciWebSocket } from 'undici'
 import { describe, expect, it, onTestFinished, vi } from 'vitest'
@@ -8,6 +6,7 @@ import { type ClientOptions, WebSocket } from 'ws'
 import type { CloseEvent, Message, WebSocketServerOptions } from '../../src/index.ts'
 import { dissect } from '../support/deflate-blocks.ts'
 import { DeflatePeer } from '../support/deflate-peer.ts'
+import { usedBytes } from '../support/garbage.ts'
 import { Queue } from '../support/queue.ts'
 import { closeFrame, frame, RawClient, type RawFrame, text } from '../support/raw-client.ts'
 import { firstClient, nextTurn, startServer, until } from '../support/servers.ts'
@@ -513,12 +512,6 @@ describe('what a peer may do wrong', () => {
 })
 
 describe('memory', () => {
-  const collectGarbage = (): void => {
-    setFlagsFromString('--expose-gc')
-    const gc = runInNewContext('gc') as () => void
-    for (let round = 0; round < 3; round++) gc()
-  }
-
   /** Bytes for 200 idle connections, each of which has exchanged a message. */
   async function measure(compression: WebSocketServerOptions['compression']): Promise<number> {
     const { server, port } = await startEcho({ compression })
@@ -530,15 +523,13 @@ describe('memory', () => {
     }
     // Whatever is made once is made before.
     const first = await open()
-    collectGarbage()
-    const before = process.memoryUsage()
+    const before = usedBytes()
     const clients = await Promise.all(Array.from({ length: 200 }, open))
     expect(server.clients.size).toBe(201)
-    collectGarbage()
-    const after = process.memoryUsage()
+    const after = usedBytes()
     for (const client of [first, ...clients]) client.socket.destroy()
     await until(() => server.clients.size === 0)
-    return after.heapUsed + after.external - before.heapUsed - before.external
+    return after - before
   }
 
   /** The least of some rounds: what else the process does in the meantime adds to a round, and takes nothing away. */

@@ -26,6 +26,7 @@ const LAYERS: readonly Layer[] = [
   {
     name: 'codecs',
     files: [
+      'disposal.ts',
       'masking.ts',
       'utf8.ts',
       'framing.ts',
@@ -47,7 +48,7 @@ const LAYERS: readonly Layer[] = [
     name: 'protocol',
     files: [
       ...['text.ts', 'assembly.ts', 'pieces.ts', 'close-frame.ts', 'outbox.ts', 'prepared.ts', 'sender.ts'],
-      'protocol.ts',
+      ...['protocol-host.ts', 'protocol.ts'],
       ...['topics.ts', 'sequences.ts', 'envelope.ts'],
     ],
     modules: ['node:buffer'],

@@ -1,5 +1,3 @@
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { Opcode, type Role } from '../../src/constants.ts'
@@ -7,6 +5,8 @@ import type { ProtocolErrorCode } from '../../src/errors.ts'
 import type { CloseEvent, ProtocolOptions, ProtocolState } from '../../src/protocol.ts'
 import { chunksAt, chunksOf, copyOf } from '../support/chunks.ts'
 import { copiedBytes } from '../support/copying.ts'
+import { spoilFreedMemory } from '../support/freed-memory.ts'
+import { usedBytes } from '../support/garbage.ts'
 import { Endpoint, ROLES } from '../support/protocol-host.ts'
 import {
   binary,
@@ -21,6 +21,8 @@ import {
   text,
   unfinished,
 } from '../support/wire.ts'
+
+spoilFreedMemory()
 
 /** Every violation there is, and the close code that goes with it. */
 const VIOLATIONS: Readonly<Record<ProtocolErrorCode, number>> = {
@@ -296,16 +298,6 @@ describe.each(ROLES)('any stream, to a %s', (role) => {
 })
 
 // ── memory ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-setFlagsFromString('--expose-gc')
-const collectGarbage = runInNewContext('gc') as () => void
-
-function usedBytes(): number {
-  collectGarbage()
-  collectGarbage()
-  const { heapUsed, external } = process.memoryUsage()
-  return heapUsed + external
-}
 
 /** Bytes of this process that live as long as what `fill` returns: buffers, and the objects that manage them. */
 function heldBytes<Kept>(fill: () => Kept): number {

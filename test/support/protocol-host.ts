@@ -2,7 +2,8 @@ import { expect } from 'vitest'
 import type { Role } from '../../src/constants.ts'
 import type { ProtocolError, ProtocolErrorCode } from '../../src/errors.ts'
 import type { PieceHandler } from '../../src/pieces.ts'
-import { type CloseEvent, type ProtocolHost, type ProtocolOptions, WebSocketProtocol } from '../../src/protocol.ts'
+import { type CloseEvent, type ProtocolOptions, WebSocketProtocol } from '../../src/protocol.ts'
+import type { ProtocolHost } from '../../src/protocol-host.ts'
 import { copyOf } from './chunks.ts'
 import { type Random, seededRandom } from './random.ts'
 import {
@@ -139,12 +140,12 @@ export class Endpoint {
 
   /** The frames arrive, all in one chunk. */
   receive(...frames: FrameSpec[]): void {
-    this.protocol.receive(copyOf(this.encode(...frames)))
+    this.receiveChunks([copyOf(this.encode(...frames))])
   }
 
-  /** The chunks arrive one after the other. */
+  /** The chunks arrive one after the other; those with memory of their own may do with it what they like. */
   receiveChunks(chunks: Iterable<Buffer>): void {
-    for (const chunk of chunks) this.protocol.receive(chunk)
+    for (const chunk of chunks) this.protocol.receive(chunk, chunk.length === chunk.buffer.byteLength)
   }
 
   /** From now on messages go back to where they came from. */

@@ -1,8 +1,12 @@
 import fc from 'fast-check'
-import { afterEach, describe, expect, it, vi } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { MessageAssembly } from '../../src/assembly.ts'
 import { Opcode } from '../../src/constants.ts'
+import { dispose } from '../../src/disposal.ts'
 import { copiedBytes } from '../support/copying.ts'
+import { onFreedMemory, spoilFreedMemory } from '../support/freed-memory.ts'
+
+spoilFreedMemory()
 
 afterEach(() => {
   vi.restoreAllMocks()
@@ -202,6 +206,102 @@ describe('memory', () => {
       const { payload, parts } = takeWithParts(assemble(pieces, Opcode.BINARY, framing))
       expect(parts.length).toBeLessThanOrEqual(20 + payload.length / 1_024)
     })
+  })
+})
+
+describe('memory that is ours', () => {
+  const freed = new Set<ArrayBufferLike>()
+  onFreedMemory((memory) => {
+    expect(freed.has(memory)).toBe(false)
+    freed.add(memory)
+    new Uint8Array(memory).fill(0xdd)
+  })
+  beforeEach(() => freed.clear())
+
+  /** One frame of a message, in chunks of a socket: the header stands before the first piece. */
+  function append(
+    opcode: Opcode,
+    sizes: readonly number[],
+  ): { assembly: MessageAssembly; chunks: Buffer[]; payload: Buffer } {
+    const assembly = new MessageAssembly(opcode)
+    assembly.startFrame(sizes.reduce((sum, size) => sum + size, 0))
+    const chunks = sizes.map((size, index) => piece(size, index === 0 ? size + 14 : size, 0x61 + index))
+    const payload = Buffer.concat(chunks)
+    for (const bytes of chunks) {
+      const start = bytes.byteOffset
+      const chunk = Buffer.from(bytes.buffer)
+      // What was copied its reader may free.
+      if (assembly.append(chunk, start, chunk.length, true)) dispose(chunk)
+    }
+    return { assembly, chunks, payload }
+  }
+
+  it.each([
+    ['a frame that its chunk has room for', [65_522, 14]],
+    ['a frame in two halves', [30_000, 30_000]],
+    ['a frame in many chunks', [65_522, ...Array<number>(15).fill(65_536), 14]],
+    ['a frame of which the beginning is small', [2_000, 65_536, 65_536, 65_536]],
+    ['a frame in small pieces', Array<number>(300).fill(1_500)],
+  ])('becomes the message, or is freed: %s', (_, sizes) => {
+    const { assembly, chunks, payload } = append(Opcode.BINARY, sizes)
+    const taken = assembly.takeBytes()
+    expect(taken.equals(payload)).toBe(true)
+    expect(freed.has(taken.buffer)).toBe(false)
+    for (const chunk of chunks) expect(freed.has(chunk.buffer) || chunk.buffer === taken.buffer).toBe(true)
+  })
+
+  it('holds the rest of a frame as well, without a copy, if there is room for it', () => {
+    const { assembly, chunks } = append(Opcode.BINARY, [65_522, 14])
+    expect(assembly.takeBytes().buffer).toBe(chunks[0]!.buffer)
+  })
+
+  it('is freed when a text is a string, but for a few long ones', () => {
+    const { assembly, chunks, payload } = append(Opcode.TEXT, [65_522, 14])
+    expect(assembly.takeText()).toBe(payload.toString())
+    expect(freed).toEqual(new Set(chunks.map(({ buffer }) => buffer)))
+    for (let count = 0; count < 10; count++) {
+      const long = append(Opcode.TEXT, [65_522, ...Array<number>(10).fill(65_536)])
+      expect(long.assembly.takeText() === long.payload.toString()).toBe(true)
+      for (const { buffer } of long.chunks) expect(freed.has(buffer)).toBe(true)
+    }
+  })
+
+  it('is a matter of each chunk: those of others are left alone', () => {
+    const assembly = new MessageAssembly(Opcode.BINARY)
+    assembly.startFrame(200_000)
+    const theirs = piece(60_000, 60_000, 0x62)
+    const ours = piece(40_000, 40_000, 0x63)
+    expect(assembly.append(theirs, 0, 60_000)).toBe(true)
+    expect(assembly.append(ours, 0, 40_000, true)).toBe(true)
+    expect(assembly.append(piece(100_000, 100_000, 0x64), 0, 100_000)).toBe(true)
+    expect(assembly.takeBytes()).toHaveLength(200_000)
+    expect(freed.has(theirs.buffer)).toBe(false)
+    expect(theirs.equals(Buffer.alloc(60_000, 0x62))).toBe(true)
+  })
+
+  it('may come in any pieces, in any frames', () => {
+    const shapes = fc.array(fc.record({ size: fc.integer({ min: 1, max: 70_000 }), isOurs: fc.boolean() }), {
+      maxLength: 12,
+    })
+    fc.assert(
+      fc.property(shapes, fc.constantFrom(...FRAMINGS), fc.boolean(), (shapes, framing, isText) => {
+        freed.clear()
+        const assembly = new MessageAssembly(isText ? Opcode.TEXT : Opcode.BINARY)
+        const pieces = shapes.map(({ size }, index) => piece(size, size, 0x61 + index))
+        const payload = Buffer.concat(pieces)
+        if (framing === 'one frame') assembly.startFrame(payload.length)
+        for (const [index, bytes] of pieces.entries()) {
+          if (framing === 'a frame each') assembly.startFrame(bytes.length)
+          const isCopied = assembly.append(bytes, 0, bytes.length, shapes[index]!.isOurs)
+          if (isCopied && shapes[index]!.isOurs) dispose(bytes)
+        }
+        if (isText) expect(assembly.takeText() === payload.toString()).toBe(true)
+        else expect(assembly.takeBytes().equals(payload)).toBe(true)
+        for (const [index, bytes] of pieces.entries()) {
+          if (!shapes[index]!.isOurs) expect(freed.has(bytes.buffer)).toBe(false)
+        }
+      }),
+    )
   })
 })
 

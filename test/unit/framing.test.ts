@@ -13,6 +13,7 @@ import {
   writeHeader,
   writeTextFrame,
 } from '../../src/framing.ts'
+import { copyOf as chunkOf } from '../support/chunks.ts'
 import {
   type CopiedPiece,
   chunksOf,
@@ -23,6 +24,7 @@ import {
   NO_LIMIT,
   peerOf,
 } from '../support/frames.ts'
+import { onFreedMemory } from '../support/freed-memory.ts'
 
 const ROLES: readonly Role[] = ['client', 'server']
 
@@ -525,5 +527,68 @@ describe('the hint `ascii`', () => {
     expect(decode({ role: 'client', maxFrameBytes: NO_LIMIT }, [bytes]).pieces.map(({ ascii }) => ascii)).toEqual([
       false,
     ])
+  })
+})
+
+describe('the memory of a chunk that is ours', () => {
+  /** Chunks that were freed. */
+  const freed: ArrayBufferLike[] = []
+  onFreedMemory((memory) => freed.push(memory))
+
+  /** Reads a chunk to its end, with somebody who keeps the pieces that `keeps` says. */
+  function read(
+    chunk: Buffer,
+    isOurs: boolean,
+    keeps: (piece: Piece) => boolean,
+  ): { soles: boolean[]; freed: boolean } {
+    const decoder = new FrameDecoder({ role: 'server', maxFrameBytes: NO_LIMIT })
+    const soles: boolean[] = []
+    freed.length = 0
+    decoder.push(chunk, isOurs)
+    for (let piece = decoder.read(); piece !== undefined; piece = decoder.read()) {
+      soles.push(piece.sole)
+      if (!keeps(piece)) decoder.spend()
+      expect(freed).toEqual([])
+    }
+    return { soles, freed: freed.length > 0 && freed.every((memory) => memory === chunk.buffer) }
+  }
+
+  const one = encodeAs('client', { opcode: Opcode.BINARY, payload: Buffer.alloc(500) })
+  const cut = chunkOf(one.subarray(0, 300))
+  const two = Buffer.concat([one, one])
+
+  it('is freed when it has been read, if all of its pieces are spent', () => {
+    for (const chunk of [one, cut, two]) expect(read(chunkOf(chunk), true, () => false).freed).toBe(true)
+  })
+
+  it('is not freed when anybody has kept a piece of it', () => {
+    for (const chunk of [one, cut, two]) expect(read(chunkOf(chunk), true, () => true).freed).toBe(false)
+    let count = 0
+    expect(read(chunkOf(two), true, () => count++ === 0).freed).toBe(false)
+  })
+
+  it('is not freed when it is not ours', () => {
+    for (const chunk of [one, cut, two]) expect(read(chunkOf(chunk), false, () => false).freed).toBe(false)
+  })
+
+  it('is freed behind a header that it cuts, which is kept elsewhere', () => {
+    expect(read(chunkOf(two.subarray(0, one.length + 5)), true, () => false).freed).toBe(true)
+  })
+
+  it('belongs to a piece that has it for itself', () => {
+    expect(read(chunkOf(one), true, () => true).soles).toEqual([true])
+    expect(read(chunkOf(cut), true, () => true).soles).toEqual([true])
+    expect(read(chunkOf(two), true, () => true).soles).toEqual([false, false])
+    expect(read(chunkOf(two.subarray(0, one.length + 100)), true, () => true).soles).toEqual([false, false])
+    expect(read(chunkOf(one), false, () => true).soles).toEqual([false])
+  })
+
+  it('does not belong to a control frame that is put together from two', () => {
+    const ping = encodeAs('client', { opcode: Opcode.PING, payload: Buffer.alloc(100) })
+    const decoder = new FrameDecoder({ role: 'server', maxFrameBytes: NO_LIMIT })
+    decoder.push(chunkOf(ping.subarray(0, 50)), true)
+    expect(decoder.read()).toBeUndefined()
+    decoder.push(chunkOf(ping.subarray(50)), true)
+    expect(decoder.read()?.sole).toBe(false)
   })
 })

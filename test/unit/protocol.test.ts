@@ -8,6 +8,7 @@ import { ProtocolError, UsageError } from '../../src/errors.ts'
 import { encodeText, PreparedMessage } from '../../src/prepared.ts'
 import type { ProtocolOptions } from '../../src/protocol.ts'
 import { chunksAt, chunksOf } from '../support/chunks.ts'
+import { spoilFreedMemory } from '../support/freed-memory.ts'
 import { Endpoint, ROLES } from '../support/protocol-host.ts'
 import {
   binary,
@@ -24,6 +25,8 @@ import {
   text,
   unfinished,
 } from '../support/wire.ts'
+
+spoilFreedMemory()
 
 const KEY = Buffer.of(0x12, 0x34, 0x56, 0x78)
 

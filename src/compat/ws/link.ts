@@ -5,9 +5,10 @@ import type { DeflateProfile } from '../../deflate.ts'
 import { maxCompressedBytes } from '../../deflate.ts'
 import type { ProtocolError } from '../../errors.ts'
 import { Output, type OutputHost } from '../../output.ts'
-import { type Conversation, type ProtocolHost, type ProtocolOptions, WebSocketProtocol } from '../../protocol.ts'
+import { type ProtocolOptions, WebSocketProtocol } from '../../protocol.ts'
+import type { Conversation, ProtocolHost } from '../../protocol-host.ts'
 import { findRepeated, forgetReceiver } from '../../repeats.ts'
-import { adopt, type SocketPeer } from '../../socket-peer.ts'
+import { adopt, isAlone, type SocketPeer } from '../../socket-peer.ts'
 import { tooManyChunks } from './errors.ts'
 
 /** What a link has to know; see the options of `ws`. */
@@ -207,7 +208,7 @@ export class Link implements ProtocolHost, OutputHost, Conversation, SocketPeer 
     const size = chunk.length
     batch.beginChunk(this)
     try {
-      this.protocol.receive(chunk)
+      this.protocol.receive(chunk, isAlone(chunk, this.socket))
     } finally {
       batch.endChunk()
     }

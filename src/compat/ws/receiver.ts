@@ -1,6 +1,7 @@
 import { Writable } from 'node:stream'
 import type { DeflateProfile } from '../../deflate.ts'
-import { type Conversation, type ProtocolHost, WebSocketProtocol } from '../../protocol.ts'
+import { WebSocketProtocol } from '../../protocol.ts'
+import type { Conversation, ProtocolHost } from '../../protocol-host.ts'
 import { asBinaryType } from './data.ts'
 import { translateError } from './errors.ts'
 import { type LinkSettings, newProtocolOptions } from './link.ts'
