@@ -21,6 +21,10 @@ let viewed: Uint8Array | undefined
 let words: Int32Array<ArrayBufferLike> = new Int32Array(0)
 let longWords: BigUint64Array<ArrayBufferLike> = new BigUint64Array(0)
 
+/** The key for long words is that for words, twice; put together here, no step of it makes a BigInt. */
+const keyHalves = new Int32Array(2)
+const wholeKey = new BigUint64Array(keyHalves.buffer)
+
 function makeViews(bytes: Uint8Array): void {
   const memory = bytes.buffer
   viewed = bytes
@@ -86,8 +90,8 @@ function maskLongWords(bytes: Uint8Array, start: number, end: number, key: numbe
   const first = firstWord(bytes, start, 8)
   maskBytes(bytes, start, first, key)
   const alignedKey = rotateMaskingKey(key, first - start)
-  const half = BigInt((littleEndian ? alignedKey : swapBytes(alignedKey)) >>> 0)
-  const longKey = (half << 32n) | half
+  keyHalves[0] = keyHalves[1] = littleEndian ? alignedKey : swapBytes(alignedKey)
+  const longKey = wholeKey[0]!
   const view = longWords
   const lastWord = (bytes.byteOffset + end) >> 3
   let word = (bytes.byteOffset + first) >> 3
