@@ -46,15 +46,15 @@ export interface ConnectionSettings extends ProtocolOptions {
 export interface ConnectionHandlers<UserData> {
   /**
    * A whole message: a text as string, binary as `Buffer` (which is yours). When it returns a promise, the next message
-   * of this client waits for it.
+   * of this client waits for it; whatever else it returns has no meaning.
    */
-  message?(client: WebSocketConnection<UserData>, data: Message): void | Promise<void>
+  message?(client: WebSocketConnection<UserData>, data: Message): unknown
   /**
    * Instead of `message`: a message has begun, and is read piece by piece, so that it may have any length. It has to be
    * read or cancelled, or the peer is held back. When it returns a promise, the next message of this client waits for it.
    * Without `maxMessageBytes` and `maxFragments` there is no limit of their kind.
    */
-  messageStream?(client: WebSocketConnection<UserData>, message: MessageStream): void | Promise<void>
+  messageStream?(client: WebSocketConnection<UserData>, message: MessageStream): unknown
   /** What waited for a slow client has left; `bufferedBytes` is 0 again. */
   drain?(client: WebSocketConnection<UserData>): void
   /** The connection has ended; called once, behind its last message. */
@@ -429,7 +429,7 @@ export class WebSocketConnection<UserData = unknown> {
   }
 
   /** @internal Runs a handler that may return a promise; messages wait for it. */
-  runHandler(handler: () => void | Promise<void>): void {
+  runHandler(handler: () => unknown): void {
     try {
       const result = handler()
       if (isPromise(result)) this.#waitFor(result)
@@ -719,7 +719,7 @@ export class WebSocketConnection<UserData = unknown> {
     }
   }
 
-  #waitFor(promise: PromiseLike<void>): void {
+  #waitFor(promise: PromiseLike<unknown>): void {
     this.#inbox ??= new Inbox()
     this.#inbox.busy = true
     promise.then(

@@ -297,9 +297,9 @@ export class ReconnectingConnection {
     }
   }
 
-  #receive(client: WebSocketConnection<undefined>, data: Message): void | Promise<void> {
+  #receive(client: WebSocketConnection<undefined>, data: Message): unknown {
     const message = this.#resumption === undefined ? data : this.#resumption.receive(data)
-    if (message !== undefined) return this.#options.message?.(client, message)
+    return message === undefined ? undefined : this.#options.message?.(client, message)
   }
 
   #opened(connection: WebSocketConnection<undefined>): void {

@@ -18,7 +18,7 @@ import type { ReceptionHandlers } from './reception.ts'
 /** What a server tells its user; all handlers are optional, and one set serves all clients. */
 export interface ServerHandlers<UserData> extends ConnectionHandlers<UserData>, ReceptionHandlers<UserData> {
   /** A client is in. When it returns a promise, the client's first message waits for it. */
-  open?(client: WebSocketConnection<UserData>, request: HttpRequest): void | Promise<void>
+  open?(client: WebSocketConnection<UserData>, request: HttpRequest): unknown
   /** The backplane works again, of which the handler `error` has been told that it does not. */
   backplaneRestored?(): void
 }

@@ -5,7 +5,7 @@ import { WebSocketServer } from './engine.mjs'
 const server = new WebSocketServer({
   host: '127.0.0.1',
   token: process.env.TOKEN,
-  message: (client, data) => void client.send(data),
+  message: (client, data) => client.send(data),
   respond: () => ({ status: 200, headers: { 'Content-Type': 'text/plain' }, body: 'hello' }),
 })
 const { port } = await server.listen()

@@ -201,7 +201,7 @@ describeInChromium('the engine and Chromium', [], (newProfile) => {
     const { page } = await meet({
       message: (_, data) => {
         taken.push(data.length)
-        return new Promise((resolve) => {
+        return new Promise<void>((resolve) => {
           release = resolve
         })
       },

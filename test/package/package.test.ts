@@ -253,6 +253,10 @@ describe('the declarations', () => {
       error: (error) => { if (error instanceof ProtocolError) console.log(error.closeCode satisfies number) },
     })
     export const options: WebSocketServerOptions = { maxMessageBytes: undefined }
+    export const short: WebSocketServerOptions = {
+      open: (client) => client.subscribe('news'),
+      message: (client, data) => client.send(data),
+    }
     // @ts-expect-error there is no such option
     export const wrong: WebSocketServerOptions = { maxMesageBytes: 1 }
     // @ts-expect-error a number cannot be sent
