@@ -36,6 +36,8 @@ export interface Listening {
   readonly addresses: readonly string[]
   /** Certificate and key for the handshakes to come; see `WebSocketServer.updateTls`. */
   updateTls(given?: TlsOptions): Promise<void>
+  /** Stops accepting; those who are connected stay. */
+  stop(): void
   /** Stops accepting; resolves when the port is free and the last socket gone. */
   close(): Promise<void>
 }
@@ -57,6 +59,9 @@ export async function listen(options: ListenOptions): Promise<Listening> {
     port: listeners[0]!.port,
     addresses: listeners.map((listener) => listener.address),
     updateTls: tlsUpdates(source, tls, listeners),
+    stop: () => {
+      for (const listener of listeners) void listener.stop()
+    },
     close: async () => {
       await Promise.all(listeners.map((listener) => listener.close()))
     },
@@ -115,6 +120,7 @@ class Listener {
   readonly #server: Server | TlsServer
   /** Over TLS: who has been accepted, and when; the sockets that TLS gives us are others. */
   readonly #accepted = new Map<string, { socket: Socket; sinceMs: number }>()
+  #closed: Promise<void> | undefined
 
   constructor({ tls, handshakeTimeoutMs, maxSockets, onSocket }: ListenerOptions) {
     const settings = { noDelay: true }
@@ -162,10 +168,15 @@ class Listener {
 
   /** Resolves when the last socket is gone; those that are still silent over TLS are cut. */
   close(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#server.close(() => resolve())
-      for (const { socket } of this.#accepted.values()) socket.destroy()
-    })
+    const closed = this.stop()
+    for (const { socket } of this.#accepted.values()) socket.destroy()
+    return closed
+  }
+
+  /** Accepts nobody more. Resolves when the last socket is gone. */
+  stop(): Promise<void> {
+    this.#closed ??= new Promise((resolve) => this.#server.close(() => resolve()))
+    return this.#closed
   }
 
   #note(socket: Socket): void {

@@ -44,6 +44,11 @@ export interface ServerCloseOptions {
   readonly reason?: string | undefined
   /** How long clients may take to close before they are cut, in milliseconds. Default `closeTimeoutMs`. */
   readonly timeoutMs?: number | undefined
+  /**
+   * Gives the port up at once: newcomers come to whoever shares it (node:cluster), or takes it now. Default false: they
+   * get 503 until everybody is gone. Servers that this one was attached to are their owner's.
+   */
+  readonly stopListening?: boolean | undefined
 }
 
 /**
@@ -265,7 +270,7 @@ export class WebSocketServer<UserData = unknown> {
    * @throws UsageError `ERR_CLOSE_ARGUMENT` for a code or reason that may not be sent.
    */
   async close(options: ServerCloseOptions = {}): Promise<void> {
-    checkOptions(options, ['code', 'reason', 'timeoutMs'])
+    checkOptions(options, ['code', 'reason', 'timeoutMs', 'stopListening'])
     checkCloseArguments(options.code, options.reason)
     this.#closing ??= this.#close(options)
     return this.#closing
@@ -277,6 +282,7 @@ export class WebSocketServer<UserData = unknown> {
       reason,
       timeoutMs = this.#options.closeTimeoutMs ?? CONNECTION_DEFAULTS.closeTimeoutMs,
     } = options
+    if (options.stopListening === true) this.#listening?.stop()
     this.#reception.closing = true
     this.#reception.refuseAll()
     for (const client of this.#clients.values()) client.close(code, reason)

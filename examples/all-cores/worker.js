@@ -36,7 +36,8 @@ const server = new WebSocketServer({
 process.on('message', async ({ type }) => {
   // The backplane's messages come this way, too; their type is "fullduplex".
   if (type !== 'drain') return
-  await server.close({ code: 1012, reason: 'Come again' })
+  // Newcomers go to the other workers from now on.
+  await server.close({ code: 1012, reason: 'Come again', stopListening: true })
   process.exit()
 })
 

@@ -726,6 +726,22 @@ describe('server.close', () => {
     }
   })
 
+  it('with stopListening gives the port to the next server while its own clients are still there', async () => {
+    const { server, port, ended } = await startWatched({ closeTimeoutMs: 60_000 })
+    const old = await RawClient.open({ port })
+    const closing = server.close({ code: 1012, stopListening: true })
+    const next = new WebSocketServer({ port })
+    closeBehindTest(next)
+    await next.listen()
+    const newcomer = await RawClient.open({ port })
+    expect(closeOf(await old.readFrame()).code).toBe(1012)
+    expect([server.clients.size, next.clients.size, ended.all.length]).toEqual([1, 1, 0])
+    await old.leave(1012)
+    await closing
+    expect(await ended.next()).toMatchObject({ code: 1012, wasClean: true })
+    expect(newcomer.pending).toHaveLength(0)
+  })
+
   it('does not wait for async message handlers, but close is told behind them', async () => {
     const gate = defer<void>()
     const events = new Queue<string>()
