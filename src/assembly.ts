@@ -12,10 +12,10 @@ const KEPT_FROM = 4_096
 const FIRST_BLOCK_BYTES = 256
 /** ... to here: memory follows what has arrived, never what a header has announced. */
 const LAST_BLOCK_BYTES = 65_536
-/** Only when this share of a long frame is there, the rest gets its memory at once. */
+/** Only when this share of a frame is there, the rest gets its memory at once. */
 const TRUSTED_SHARE = 0.25
 
-/** Memory of long texts, which are strings as soon as they are whole, is kept for the next ones: this much, so often. */
+/** Memory for long texts, which are strings as soon as they are whole, is kept for the next ones: this much, so often. */
 const SPARE_BYTES = 1_048_576
 const MAX_SPARES = 4
 
@@ -172,9 +172,8 @@ export class MessageAssembly {
   /** What was in the parts is somewhere else now. */
   #disposeParts(): void {
     for (const memory of this.#ours ?? []) {
-      if (memory.length > LAST_BLOCK_BYTES && memory.length <= SPARE_BYTES && spares.length < MAX_SPARES) {
-        spares.push(memory)
-      } else dispose(memory)
+      if (memory.length <= LAST_BLOCK_BYTES || memory.length > SPARE_BYTES) dispose(memory)
+      else if (spares.push(memory) > MAX_SPARES) dispose(spares.shift()!)
     }
     this.#ours = undefined
   }
@@ -190,8 +189,11 @@ export class MessageAssembly {
   }
 
   #newBlock(size: number): Buffer {
-    const spare = this.opcode === Opcode.TEXT && !this.compressed && size <= SPARE_BYTES ? spares.pop() : undefined
-    return spare !== undefined && spare.length >= size ? spare : Buffer.allocUnsafeSlow(size)
+    const isText = this.opcode === Opcode.TEXT && !this.compressed
+    const spare = isText ? spares.at(-1) : undefined
+    // A text that is wanted as bytes keeps what it gets: not much more than it needs, and nothing if it is short.
+    const fits = spare !== undefined && size > LAST_BLOCK_BYTES && spare.length >= size && spare.length <= 2 * size
+    return fits ? spares.pop()! : Buffer.allocUnsafeSlow(size)
   }
 
   #closeBlock(): void {

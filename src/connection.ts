@@ -424,7 +424,8 @@ export class WebSocketConnection<UserData = unknown> {
     adopt(this.#socket, this)
     // A peer that ends TCP without a Close frame has no use for what is left.
     this.#socket.allowHalfOpen = false
-    if (rest.length > 0) this.receive(rest)
+    // From an http server, which may be anybody's event: it is not ours to free.
+    if (rest.length > 0) this.receive(rest, false)
     if (this.#holds === 0) this.#socket.resume()
   }
 
@@ -447,11 +448,11 @@ export class WebSocketConnection<UserData = unknown> {
   }
 
   /** @internal Bytes from the socket. */
-  receive(chunk: Buffer): void {
+  receive(chunk: Buffer, isOurs: boolean = isAlone(chunk, this.#socket)): void {
     if (this.#protocol.state === 'open') this.#ticks = 0
     batch.beginChunk(this)
     try {
-      this.#protocol.receive(chunk, isAlone(chunk, this.#socket))
+      this.#protocol.receive(chunk, isOurs)
     } finally {
       batch.endChunk()
     }

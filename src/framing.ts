@@ -192,6 +192,8 @@ export class FrameDecoder {
   options: FrameDecoderOptions
   #chunk: Buffer = EMPTY
   #at = 0
+  /** Where the chunk ends. Its length does not tell: whoever keeps the last piece may take or free the memory at any time. */
+  #end = 0
   /** All the memory that the chunk is in may be freed, unless somebody keeps a piece of it. */
   #isOurs = false
   /** Pieces of the chunk that were read, and how many of them nobody holds any more. */
@@ -212,7 +214,7 @@ export class FrameDecoder {
 
   /** Nothing of a frame is kept: what comes next is the start of one. */
   get idle(): boolean {
-    return this.#remaining === 0 && this.#held === undefined && this.#at === this.#chunk.length
+    return this.#remaining === 0 && this.#held === undefined && this.#at === this.#end
   }
 
   /** Bytes of a frame that is not whole: of its payload, or of its header. */
@@ -224,6 +226,7 @@ export class FrameDecoder {
   push(chunk: Buffer, isOurs = false): void {
     this.#chunk = chunk
     this.#at = 0
+    this.#end = chunk.length
     this.#isOurs = isOurs
     this.#pieces = 0
     this.#spent = 0
@@ -238,8 +241,9 @@ export class FrameDecoder {
   read(): Piece | undefined {
     if (this.#remaining > 0) return this.#readPayload(false)
     if (this.#held !== undefined) return this.#readHeld()
-    const available = this.#chunk.length - this.#at
+    const available = this.#end - this.#at
     if (available === 0) return this.#release()
+    if (this.#chunk.length === 0) throw new Error('the memory of a message was taken away, and others were still in it')
     const size = this.#headSize(this.#chunk, this.#at, available)
     if (available < size) return this.#hold(available)
     const start = this.#readHeader(this.#chunk, this.#at)
@@ -347,7 +351,7 @@ export class FrameDecoder {
   #readPayload(starts: boolean): Piece | undefined {
     const start = this.#at
     const missing = starts ? this.#payloadLength : this.#remaining
-    const available = this.#chunk.length - start
+    const available = this.#end - start
     if (available === 0 && !starts) return this.#release()
     const taken = Math.min(missing, available)
     this.#at = start + taken
@@ -372,7 +376,7 @@ export class FrameDecoder {
     piece.ends = this.#remaining === 0
     piece.ascii = this.options.role === 'server' && (applyMask(bytes, start, end, this.#maskingKey) & 0x80) === 0
     if (this.#remaining > 0) this.#maskingKey = rotateMaskingKey(this.#maskingKey, end - start)
-    piece.sole = this.#isOurs && this.#pieces === 0 && bytes === this.#chunk && end === bytes.length
+    piece.sole = this.#isOurs && this.#pieces === 0 && bytes === this.#chunk && end === this.#end
     this.#pieces++
     return piece
   }
@@ -409,7 +413,7 @@ export class FrameDecoder {
     if (this.#isOurs && this.#spent === this.#pieces) dispose(this.#chunk)
     this.#isOurs = false
     this.#chunk = EMPTY
-    this.#at = 0
+    this.#at = this.#end = 0
     piece.bytes = EMPTY
     return undefined
   }

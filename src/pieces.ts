@@ -64,16 +64,17 @@ export class MessagePassage extends MessageAssembly {
 
   /** The next piece of it; returns whether nobody holds it behind that. @throws ProtocolError */
   take(piece: Piece): boolean {
+    // All of it now: a handler that makes another connection read has another piece here.
+    const { bytes, start, end, ascii } = piece
     const isFirst = piece.starts && this.fragments === 1
+    const isLast = piece.ends && piece.fin
     if (isFirst) this.#context.handler.onStart(this.opcode === Opcode.BINARY)
     // A handler may have ended it all.
     if (this.#isOver) return false
-    const { bytes, start, end } = piece
     this.length += end - start
-    const isLast = piece.ends && piece.fin
     if (this.compressed) this.#inflate(bytes, start, end, isFirst, isLast)
     else {
-      this.#passOn(bytes, start, end, piece.ascii)
+      this.#passOn(bytes, start, end, ascii)
       if (isLast) this.#finish()
     }
     return this.opcode === Opcode.TEXT && !this.compressed

@@ -12,9 +12,12 @@ export interface SocketPeer {
 }
 
 const kPeer = Symbol('peer')
+const kShared = Symbol('shared')
 
 interface PeeredSocket extends Duplex {
   [kPeer]?: SocketPeer
+  /** Somebody has listened before us: with `once`, who is gone from the list of listeners by the time we are called. */
+  [kShared]?: true
 }
 
 // One set of listeners serves all sockets: a closure per connection would cost more memory than the rest of it. Mostly
@@ -41,6 +44,7 @@ export function adopt(socket: Duplex, peer: SocketPeer): void {
   const isNew = peered[kPeer] === undefined
   peered[kPeer] = peer
   if (!isNew) return
+  if (socket.listenerCount('data') > 0) peered[kShared] = true
   socket.on('error', onError)
   socket.on('data', onData)
   if (peer.socketEnded !== undefined) socket.on('end', onEnd)
@@ -49,13 +53,16 @@ export function adopt(socket: Duplex, peer: SocketPeer): void {
 
 /**
  * Nobody else has this chunk of the socket's, nor anything else in its memory: Node makes new memory for each, and gives
- * it to whoever listens. Somebody's stream may hold on to what it has given.
+ * it to whoever listens or reads. Somebody's stream may hold on to what it has given.
  */
 export function isAlone(chunk: Buffer, socket: Duplex): boolean {
   return (
     chunk.length >= DISPOSED_FROM &&
     chunk.length === chunk.buffer.byteLength &&
     socket instanceof Socket &&
-    socket.listenerCount('data') === 1
+    socket.listenerCount('data') === 1 &&
+    // One that does not flow is read by somebody else, who gets what we get.
+    socket.readableFlowing === true &&
+    (socket as PeeredSocket)[kShared] === undefined
   )
 }

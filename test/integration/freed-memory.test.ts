@@ -79,6 +79,26 @@ describe('memory of chunks', () => {
     // Unmasked in place, but there.
     expect(Buffer.concat(seen).includes('a'.repeat(1_000))).toBe(true)
   })
+
+  it('is left to somebody who has listened once, before us', async () => {
+    const httpServer = createServer()
+    const seen: Buffer[] = []
+    httpServer.on('upgrade', (_, socket) => socket.once('data', (chunk: Buffer) => seen.push(chunk)))
+    const arrived = new Queue<Message>()
+    const server = new WebSocketServer({ ...limits, message: (_, message) => void arrived.push(message) })
+    closeBehindTest(server)
+    server.attach(httpServer)
+    httpServer.listen(0, '127.0.0.1')
+    onTestFinished(() => void httpServer.close())
+    await once(httpServer, 'listening')
+    const { port } = httpServer.address() as AddressInfo
+    const client = await openClient(`ws://127.0.0.1:${port}`)
+    client.send('a'.repeat(5_000))
+    // No ping behind it: a chunk with one in it is not freed.
+    await arrived.take(1)
+    expect(seen).toHaveLength(1)
+    expect(seen[0]!.includes('a'.repeat(1_000))).toBe(true)
+  })
 })
 
 describe('a chunk is alone', () => {
@@ -91,6 +111,11 @@ describe('a chunk is alone', () => {
 
   it('not if somebody else listens as well', () => {
     const socket = new Socket().on('data', () => {}).on('data', () => {})
+    expect(isAlone(chunk, socket)).toBe(false)
+  })
+
+  it('not if somebody reads, and is given what we are given', () => {
+    const socket = new Socket().on('data', () => {}).on('readable', () => {})
     expect(isAlone(chunk, socket)).toBe(false)
   })
 

@@ -235,6 +235,51 @@ describe.each(ROLES)('any stream, to a %s', (role) => {
     )
   })
 
+  it('of long fragments gives its messages, whether chunks end with them or near them', () => {
+    const lengths = fc.oneof(
+      fc.nat(20),
+      fc.integer({ min: 4_000, max: 5_000 }),
+      fc.integer({ min: 30_000, max: 70_000 }),
+    )
+    const long = fc.record({
+      isText: fc.boolean(),
+      fragments: fc.array(fc.record({ length: lengths, isPinged: fc.boolean() }), { minLength: 1, maxLength: 5 }),
+    })
+    /** Where a chunk ends: so far from the end of a frame, if it does. */
+    const distances = fc.array(fc.option(fc.constantFrom(0, 0, 0, -1, 1, 3, 9, -5_000)), {
+      minLength: 30,
+      maxLength: 30,
+    })
+    fc.assert(
+      fc.property(fc.array(long, { minLength: 1, maxLength: 4 }), distances, (said, distances) => {
+        const endpoint = new Endpoint(role)
+        const messages = said.map(({ isText, fragments }, index) => {
+          const bytes = fragments.map(({ length }, part) => Buffer.alloc(length, 0x61 + ((index * 5 + part) % 26)))
+          return { isText, bytes, isPinged: fragments.map(({ isPinged }) => isPinged) }
+        })
+        const frames = messages.flatMap(({ isText, bytes, isPinged }) =>
+          fragments(isText ? Opcode.TEXT : Opcode.BINARY, bytes).flatMap((frame, part) =>
+            isPinged[part] ? [ping('between'), frame] : [frame],
+          ),
+        )
+        const encoded = frames.map((frame) => endpoint.encode(frame))
+        let end = 0
+        const cuts = encoded.flatMap((bytes, index) => {
+          end += bytes.length
+          const distance = distances[index]
+          return typeof distance === 'number' ? [end + distance] : []
+        })
+        endpoint.receiveChunks(chunksAt(Buffer.concat(encoded), cuts))
+        endpoint.expectMessages(
+          ...messages.map(({ isText, bytes }) => (isText ? Buffer.concat(bytes).toString() : Buffer.concat(bytes))),
+        )
+        expect(endpoint.host.violations).toEqual([])
+        expect(endpoint.protocol.state).toBe('open')
+      }),
+      { numRuns: 100 },
+    )
+  })
+
   it('of random bytes ends in messages or in one violation', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 300 }), places, fc.boolean(), (bytes, cuts, isBlocked) => {

@@ -9,6 +9,8 @@ export function onFreedMemory(take: (memory: ArrayBuffer) => void): void {
   beforeAll(() => {
     prototype.transfer = function () {
       take(this)
+      // It is really gone: whoever still has it sees a length of 0, as with `transfer` itself.
+      structuredClone(this, { transfer: [this] })
       return new ArrayBuffer(0)
     }
   })

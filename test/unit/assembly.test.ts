@@ -266,6 +266,16 @@ describe('memory that is ours', () => {
     }
   })
 
+  it('is not kept for long texts and then given to a short one, which would hold on to it', () => {
+    const long = append(Opcode.TEXT, [65_522, ...Array<number>(10).fill(65_536)])
+    long.assembly.takeText()
+    const short = new MessageAssembly(Opcode.TEXT)
+    short.startFrame(100)
+    short.append(piece(40, 40), 0, 40)
+    short.append(piece(60, 60), 0, 60)
+    expect(short.takeBytes().buffer.byteLength).toBe(100)
+  })
+
   it('is a matter of each chunk: those of others are left alone', () => {
     const assembly = new MessageAssembly(Opcode.BINARY)
     assembly.startFrame(200_000)

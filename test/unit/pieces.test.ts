@@ -93,6 +93,14 @@ const MIXED = 'Grüße, 世界! 😀\uFEFF\u{10FFFF} ASCII at the end'
 const BYTES = Buffer.from(Array.from({ length: 300 }, (_, index) => index % 256))
 
 describe.each(ROLES)('messages in pieces: %s', (role) => {
+  it('are not disturbed by another connection that is read within a handler', () => {
+    const { endpoint, recorder } = open(role)
+    const other = new Endpoint(role)
+    recorder.on = () => other.receive(text('in between'))
+    endpoint.receive(text('one'), binary('two'), ...fragments(Opcode.TEXT, ['thr', 'ee']))
+    recorder.expect('one', Buffer.from('two'), 'three')
+  })
+
   const STREAM: readonly FrameSpec[] = [
     text(MIXED),
     binary(BYTES),

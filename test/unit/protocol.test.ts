@@ -1103,6 +1103,44 @@ describe('something that fails while bytes are read, and is no fault of the peer
   })
 })
 
+describe.each(ROLES)('memory of a chunk that goes while the chunk is read: %s', (role) => {
+  it.each([Opcode.TEXT, Opcode.BINARY])('freed with the parts of a message, of which it was the last: %s', (opcode) => {
+    const endpoint = new Endpoint(role)
+    const parts = ['a', 'b', 'c'].map((letter) => letter.repeat(10_000))
+    for (const frame of fragments(opcode, parts)) endpoint.receive(frame)
+    endpoint.receive(text('goes on'))
+    const whole = parts.join('')
+    endpoint.expectMessages(opcode === Opcode.TEXT ? whole : Buffer.from(whole), 'goes on')
+    endpoint.expectOpen()
+  })
+
+  it('taken by whoever was given the last message in it', () => {
+    const endpoint = new Endpoint(role)
+    const lengths: number[] = []
+    endpoint.host.onMessage = (message) => {
+      lengths.push(message.length)
+      const { buffer } = message as Buffer
+      structuredClone(buffer, { transfer: [buffer as ArrayBuffer] })
+    }
+    for (let count = 0; count < 2; count++) endpoint.receive(binary(Buffer.alloc(5_000)))
+    expect(lengths).toEqual([5_000, 5_000])
+    endpoint.expectOpen()
+  })
+
+  it('taken while other messages are in it: the connection fails, by no fault of the peer', () => {
+    const endpoint = new Endpoint(role)
+    const failures: unknown[] = []
+    endpoint.host.onFailure = (failure) => void failures.push(failure)
+    endpoint.host.onMessage = (message) => {
+      const { buffer } = message as Buffer
+      structuredClone(buffer, { transfer: [buffer as ArrayBuffer] })
+    }
+    endpoint.receive(binary(Buffer.alloc(5_000)), text('lost'))
+    expect(String(failures)).toContain('taken away')
+    expect(endpoint.host.violations).toEqual([])
+  })
+})
+
 // ── compression (RFC 7692) ──────────────────────────────────────────────────────────────────────────────────────────
 
 /** An endpoint that has agreed on permessage-deflate, each message on its own. */

@@ -122,7 +122,8 @@ export class Link implements ProtocolHost, OutputHost, Conversation, SocketPeer 
 
   /** Begins to read. */
   start(head: Buffer | undefined): void {
-    if (head !== undefined && head.length > 0) this.socket.unshift(head)
+    // A copy: the memory is somebody else's, and what comes out of a socket is freed.
+    if (head !== undefined && head.length > 0) this.socket.unshift(Buffer.from(head))
     adopt(this.socket, this)
     this.#flow()
   }
