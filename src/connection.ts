@@ -517,22 +517,11 @@ export class WebSocketConnection<UserData = unknown> {
     return (this.#holds & (Hold.USER | Hold.READER)) !== 0 || ((this.#holds & Hold.INBOX) !== 0 && !ignored)
   }
 
-  /** @internal A whole message, from the protocol. */
-  onMessage(message: Message): void {
+  /** @internal A whole message, from the protocol; or one that has begun, where they are handed on piece by piece. */
+  onMessage(message: Message | IncomingMessage): void {
     const inbox = this.#inbox
     if (inbox === undefined) {
       this.#deliver(message)
-      return
-    }
-    inbox.push(message)
-    if (inbox.full) this.#hold(Hold.INBOX)
-  }
-
-  /** @internal A message has begun that is handed on piece by piece. */
-  onMessageStream(message: IncomingMessage): void {
-    const inbox = this.#inbox
-    if (inbox === undefined) {
-      this.#deliverStream(message)
       return
     }
     inbox.push(message)
@@ -694,23 +683,13 @@ export class WebSocketConnection<UserData = unknown> {
   // ── delivery ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** Returns whether the handler is still at work. */
-  #deliver(message: Message): boolean {
+  #deliver(message: Message | IncomingMessage): boolean {
     const handlers = this.#owner.handlers
     try {
-      const result = handlers.message?.(this, message)
-      if (!isPromise(result)) return false
-      this.#waitFor(result)
-      return true
-    } catch (error) {
-      this.#handlerFailed(error)
-      return false
-    }
-  }
-
-  /** The same for a message that is handed on piece by piece. */
-  #deliverStream(message: IncomingMessage): boolean {
-    try {
-      const result = this.#owner.handlers.messageStream!(this, message.stream)
+      const result =
+        this.pieceHandler === undefined
+          ? handlers.message?.(this, message as Message)
+          : handlers.messageStream!(this, (message as IncomingMessage).stream)
       if (!isPromise(result)) return false
       this.#waitFor(result)
       return true
@@ -751,12 +730,9 @@ export class WebSocketConnection<UserData = unknown> {
       }
       // Busy also while the handler runs: one that calls resume() comes by here.
       inbox.busy = true
-      if (typeof message === 'string' || Buffer.isBuffer(message)) inbox.busy = this.#deliver(message)
-      else {
-        inbox.busy = this.#deliverStream(message)
-        // Its handler may wait for what is yet to come of it.
-        if (inbox.empty) this.#release(Hold.INBOX)
-      }
+      inbox.busy = this.#deliver(message)
+      // One that is handed on piece by piece: its handler may wait for what is yet to come of it.
+      if (this.pieceHandler !== undefined && inbox.empty) this.#release(Hold.INBOX)
     }
     // Behind the last message, and behind what its handler does with it.
     if (!inbox.busy && (inbox.empty || inbox.iterated)) this.#tellWaitingClose(inbox)

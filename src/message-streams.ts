@@ -50,7 +50,7 @@ export function closedError(): WebSocketError {
 /** What the intake has to tell its connection. */
 export interface IntakeHost {
   /** A message has begun. */
-  onMessageStream(message: IncomingMessage): void
+  onMessage(message: IncomingMessage): void
   /** As much waits for readers as may. */
   onIntakeFull(): void
   /** Less waits again. */
@@ -81,7 +81,7 @@ export class MessageIntake implements PieceHandler {
 
   onStart(isBinary: boolean): void {
     this.#current = new IncomingMessage(isBinary ? 'binary' : 'text', (bytes) => this.#read(bytes))
-    this.#host.onMessageStream(this.#current)
+    this.#host.onMessage(this.#current)
   }
 
   onPiece(data: string | Buffer): void {

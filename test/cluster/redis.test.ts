@@ -3,35 +3,21 @@ import { createClient, createClientPool, createCluster } from 'redis'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { isPrefix } from '../../src/cluster/redis/names.ts'
 import { type RedisBackplaneOptions, type RedisClient, redisBackplane } from '../../src/cluster/redis.ts'
-import { encodeEnvelope } from '../../src/envelope.ts'
-import { createPublisher, prepare } from '../../src/index.ts'
 import {
   CLUSTER_LIBRARIES,
   LIBRARIES,
   type NodeOptions,
-  type RedisNode,
-  startPlane,
   startRedisNode,
+  startRedisPlane,
 } from '../support/redis-node.ts'
 import { describeWithRedis, startRedis } from '../support/redis-server.ts'
 import { startWire } from '../support/redis-wire.ts'
 import { nextTurn, until } from '../support/servers.ts'
+import { brokerSpec, bytesSpec, EVERYWHERE, expectNothingMore, HERE, sharingSpec } from './contract/driver.ts'
+import { redisBroker, withoutEchoes } from './contract/redis-engine.ts'
 
-const EVERYWHERE = { sent: 1, dropped: 0, reach: 'everywhere' }
-const HERE = { sent: 1, dropped: 0, reach: 'process' }
 /** For tests in which a server goes silent. */
 const IMPATIENT = { pingIntervalMs: 50, pingTimeoutMs: 1_000 }
-
-/** Nothing has come that was not taken: what is sent now comes next. */
-async function expectNothingMore({ client, received }: RedisNode): Promise<void> {
-  client.send('the end')
-  expect(await received.next()).toBe('the end')
-}
-
-/** Channels without those on which processes hear themselves. */
-function withoutEchoes(channels: readonly string[]): string[] {
-  return channels.filter((channel) => !channel.includes(':~'))
-}
 
 it.each([
   ['fullduplex', true],
@@ -93,111 +79,12 @@ describeWithRedis('Redis as a backplane', () => {
   describe.each(LIBRARIES)('with $name', (library) => {
     const start = (redis: { url: string }, options?: NodeOptions) => startRedisNode(redis, library, options)
 
-    it.each([2, 3] as const)(
-      'carries any bytes in the order of the calls, in version %i of the protocol',
-      async (protocol) => {
-        const redis = await startRedis()
-        const [a, b] = [
-          await startPlane(redis, library, { connect: { protocol } }),
-          await startPlane(redis, library, { connect: { protocol } }),
-        ]
-        expect([a.news.all, b.news.all]).toEqual([['up'], ['up']])
-        const channels = [
-          '*',
-          '#*',
-          '#[a]',
-          '#a.b',
-          '#a b',
-          '#A',
-          '#a',
-          '#{a}',
-          '#😀',
-          '#\r\n\0',
-          '#__proto__',
-          `#${'é'.repeat(128)}`,
-        ]
-        await b.backplane.subscribe(channels)
-        const sent: [string, Buffer][] = []
-        for (let round = 0; round < 200; round++) {
-          for (const channel of channels) {
-            const bytes = round === 0 ? Buffer.from(Array.from({ length: 256 }, (_, byte) => byte)) : undefined
-            const size = round === 100 && channel === '*' ? 70_000 : round % 7
-            sent.push([channel, bytes ?? Buffer.alloc(size, `\r\n$1\0${round}`)])
-          }
-        }
-        await Promise.all(sent.map(([channel, message]) => a.backplane.publish(channel, message)))
-        expect(await b.received.take(sent.length)).toEqual(sent)
-        expect(a.received.all).toEqual([])
-      },
-    )
-
-    it('joins servers and publishers, without an echo, without a duplicate', async () => {
-      const redis = await startRedis()
-      const [a, b, c] = [await start(redis), await start(redis), await start(redis)]
-      const other = await start(redis, { redis: { prefix: 'other' } })
-      const publisher = createPublisher({ backplane: redisBackplane({ client: library.make(redis).client }) })
-      const all = [a, b, c, other]
-      for (const { client } of all) client.subscribe('news')
-      await Promise.all([...all.map(({ server }) => server.synced()), publisher.ready()])
-      expect(a.server.publish('news', 'text é')).toEqual(EVERYWHERE)
-      expect(await b.received.next()).toBe('text é')
-      expect(b.client.publish('news', Buffer.of(0, 255))).toEqual({ ...EVERYWHERE, sent: 0 })
-      expect(await c.received.take(2)).toEqual(['text é', Buffer.of(0, 255)])
-      expect(publisher.publish('news', 'of a worker')).toEqual({ ...EVERYWHERE, sent: 0 })
-      expect(await a.received.take(3)).toEqual(['text é', Buffer.of(0, 255), 'of a worker'])
-      expect(c.server.broadcast('all')).toEqual(EVERYWHERE)
-      expect(await a.received.next()).toBe('all')
-      expect(await b.received.take(2)).toEqual(['of a worker', 'all'])
-      expect(await c.received.take(2)).toEqual(['of a worker', 'all'])
-      await publisher.close()
-      for (const node of all) await expectNothingMore(node)
-      for (const { errors } of all) expect(errors.all).toEqual([])
-    })
-
-    it('keeps the order of each publisher while many publish', async () => {
-      const redis = await startRedis()
-      const nodes = [await start(redis), await start(redis), await start(redis)]
-      for (const { client } of nodes) client.subscribe('news')
-      await Promise.all(nodes.map(({ server }) => server.synced()))
-      const count = 2_000
-      for (let index = 0; index < count; index++) {
-        for (const [name, { server }] of nodes.entries()) server.publish('news', `${name} ${index}`)
-        if (index % 100 === 0) await nextTurn()
-      }
-      for (const { received } of nodes) {
-        const messages = (await received.take(count * nodes.length)) as string[]
-        for (const name of nodes.keys()) {
-          const own = messages.filter((message) => message.startsWith(`${name} `))
-          expect(own).toEqual(Array.from({ length: count }, (_, index) => `${name} ${index}`))
-        }
-      }
-    })
-
-    it('subscribes to the topics of its clients, to no others, and leaves nothing', async () => {
-      const redis = await startRedis()
-      const { server, client, user } = await start(redis, { redis: { prefix: 'app:blue' } })
-      client.subscribe('b')
-      client.subscribe('a')
-      client.unsubscribe('b')
-      client.subscribe('c d')
-      await server.synced()
-      const all = await redis.channels()
-      expect(withoutEchoes(all)).toEqual(['app:blue:#a', 'app:blue:#c d', 'app:blue:*'])
-      expect(all).toHaveLength(4)
-      client.terminate()
-      await until(() => server.clients.size === 0)
-      await server.synced()
-      expect(withoutEchoes(await redis.channels())).toEqual(['app:blue:*'])
-      expect(await redis.countClients()).toBe(2)
-      await server.close()
-      while ((await redis.countClients()) > 1) await nextTurn()
-      expect(await redis.channels()).toEqual([])
-      expect(await redis.command('DBSIZE')).toBe(0)
-      expect(user.isReady()).toBe(true)
-      // The user's listener for errors is the only one that is left.
-      expect(user.emitter.eventNames()).toEqual(['error'])
-      expect(user.emitter.listenerCount('error')).toBe(1)
-    })
+    for (const protocol of [2, 3] as const) {
+      const engine = redisBroker(library, { protocol })
+      bytesSpec(engine, { text: '\r\n$1', title: `, in version ${protocol} of the protocol` })
+    }
+    sharingSpec(redisBroker(library))
+    brokerSpec(redisBroker(library))
 
     it('leaves a client that had no listeners as one that can be listened to', async () => {
       const redis = await startRedis()
@@ -211,30 +98,9 @@ describeWithRedis('Redis as a backplane', () => {
       await heard
     })
 
-    it('takes what other programs write for what it is', async () => {
-      const redis = await startRedis()
-      const [a, b] = [await start(redis), await start(redis)]
-      b.client.subscribe('news')
-      await b.server.synced()
-      const ours = encodeEnvelope(Buffer.alloc(16, 1), 0, [prepare('from another origin')])
-      const garbage = ['', 'hello', ours.subarray(0, -1), Buffer.concat([ours, Buffer.of(0)]), Buffer.alloc(100_000, 1)]
-      for (const message of garbage) await redis.command('PUBLISH', 'fullduplex:#news', message)
-      for (const channel of withoutEchoes(await redis.channels())) await redis.command('PUBLISH', channel, 'hello')
-      const [echo] = (await redis.channels()).filter((channel) => channel.includes(':~'))
-      for (const message of ['0', '1', '99999', 'hello', '']) await redis.command('PUBLISH', echo!, message)
-      await redis.command('PUBLISH', 'fullduplex:#news', ours)
-      await redis.command('PUBLISH', 'fullduplex:#news', ours)
-      expect(await b.received.next()).toBe('from another origin')
-      a.server.publish('news', 'hello')
-      expect(await b.received.next()).toBe('hello')
-      await expectNothingMore(b)
-      expect(b.errors.all).toMatchObject([{ code: 'ERR_BACKPLANE' }])
-      expect(b.errors.all[0]!.message).toContain('"#news"')
-    })
-
     it('takes messages of 16 MiB', async () => {
       const redis = await startRedis()
-      const [a, b] = [await startPlane(redis, library), await startPlane(redis, library)]
+      const [a, b] = [await startRedisPlane(redis, library), await startRedisPlane(redis, library)]
       expect(a.backplane.maxMessageBytes).toBe(16_777_216)
       await b.backplane.subscribe(['#big'])
       const message = Buffer.alloc(16_777_216, 'big')
@@ -243,68 +109,10 @@ describeWithRedis('Redis as a backplane', () => {
       expect(arrived.equals(message)).toBe(true)
     })
 
-    it.each(['SIGTERM', 'SIGKILL'] as const)(
-      'goes on in the process without Redis, and with all when it is back (%s)',
-      async (signal) => {
-        const redis = await startRedis()
-        const [a, b] = [await start(redis), await start(redis)]
-        for (const { client } of [a, b]) client.subscribe('news')
-        await Promise.all([a.server.synced(), b.server.synced()])
-        await redis.stop(signal)
-        const errors = await Promise.all([a.errors.next(), b.errors.next()])
-        for (const error of errors) expect(error).toMatchObject({ code: 'ERR_BACKPLANE' })
-        expect(a.server.publish('news', 'here')).toEqual(HERE)
-        expect(a.server.broadcast('here, too')).toEqual(HERE)
-        a.client.subscribe('later')
-        b.client.unsubscribe('news')
-        b.client.subscribe('news')
-        expect(await a.received.take(2)).toEqual(['here', 'here, too'])
-        await redis.start()
-        await Promise.all([a.restored.next(), b.restored.next()])
-        await Promise.all([a.server.synced(), b.server.synced()])
-        expect(withoutEchoes(await redis.channels())).toEqual(['fullduplex:#later', 'fullduplex:#news', 'fullduplex:*'])
-        expect(b.server.publish('later', 'again')).toEqual({ ...EVERYWHERE, sent: 0 })
-        expect(a.server.publish('news', 'again')).toEqual(EVERYWHERE)
-        expect(await a.received.take(2)).toEqual(['again', 'again'])
-        // What was published meanwhile does not come afterwards.
-        expect(await b.received.next()).toBe('again')
-        for (const node of [a, b]) {
-          await expectNothingMore(node)
-          expect([node.errors.all.length, node.restored.all.length]).toEqual([1, 1])
-        }
-        expect(await redis.countClients()).toBe(4)
-      },
-    )
-
-    it('notices a server that is silent, and gives it nothing meanwhile', async () => {
-      const redis = await startRedis()
-      const [a, b] = [
-        await startPlane(redis, library, { redis: IMPATIENT }),
-        await startPlane(redis, library, { redis: IMPATIENT }),
-      ]
-      await b.backplane.subscribe(['#news'])
-      redis.pause()
-      const inFlight = a.backplane.publish('#news', Buffer.from('in flight'))
-      await expect(inFlight).rejects.toThrow('has not answered within 1000 ms')
-      expect(await a.news.next()).toBe('Redis has not answered within 1000 ms')
-      await expect(a.backplane.publish('#news', Buffer.from('not sent'))).rejects.toThrow('has not answered')
-      await expect(a.backplane.subscribe(['#more'])).rejects.toThrow('has not answered')
-      expect(await b.news.next()).toBe('Redis has not answered within 1000 ms')
-      redis.resume()
-      expect(await a.news.next()).toBe('up')
-      expect(await b.news.next()).toBe('up')
-      await a.backplane.publish('#news', Buffer.from('again'))
-      // What was on its way arrives after all; what was published later does not.
-      await until(() => b.received.all.some(([, message]) => message.toString() === 'again'))
-      expect(b.received.all.map(([, message]) => message.toString())).toEqual(['in flight', 'again'])
-      expect(withoutEchoes(await redis.channels())).toEqual(['fullduplex:#news'])
-      expect(await redis.countClients()).toBe(4)
-    })
-
     it('does not wait for an answer that was never given', async () => {
       const redis = await startRedis()
       const connect = { ioredis: { autoResendUnfulfilledCommands: false } }
-      const { backplane, news, received } = await startPlane(redis, library, { connect, redis: IMPATIENT })
+      const { backplane, news, received } = await startRedisPlane(redis, library, { connect, redis: IMPATIENT })
       redis.pause()
       expect(await news.next()).toBe('Redis has not answered within 1000 ms')
       // It is asked again, and dies before it answers.
@@ -317,32 +125,10 @@ describeWithRedis('Redis as a backplane', () => {
       expect(await received.next()).toEqual(['#news', Buffer.from('again')])
     })
 
-    it('rejects what is on its way when the connection breaks', async () => {
-      const redis = await startRedis()
-      const connect = { ioredis: { autoResendUnfulfilledCommands: false } }
-      const [a, b] = [await startPlane(redis, library, { connect }), await startPlane(redis, library)]
-      await b.backplane.subscribe(['#news'])
-      redis.pause()
-      const inFlight = Array.from({ length: 100 }, (_, index) => a.backplane.publish('#news', Buffer.from(`${index}`)))
-      const settled = Promise.allSettled(inFlight)
-      // node-redis sends in the next turn, and keeps what it could not send.
-      await nextTurn()
-      await nextTurn()
-      await redis.stop('SIGKILL')
-      expect(new Set((await settled).map(({ status }) => status))).toEqual(new Set(['rejected']))
-      await expect(a.backplane.publish('#news', Buffer.from('away'))).rejects.toThrow()
-      await until(() => b.news.all.at(-1) !== 'up')
-      await redis.start()
-      await until(() => a.news.all.at(-1) === 'up' && b.news.all.at(-1) === 'up')
-      await a.backplane.publish('#news', Buffer.from('again'))
-      expect(await b.received.next()).toEqual(['#news', Buffer.from('again')])
-      expect(b.received.all).toHaveLength(1)
-    })
-
     it('makes its connection for subscriptions anew when it has gone deaf', async () => {
       const redis = await startRedis()
       const wire = await startWire(redis)
-      const [a, b] = [await startPlane(redis, library), await startPlane(wire, library, { redis: IMPATIENT })]
+      const [a, b] = [await startRedisPlane(redis, library), await startRedisPlane(wire, library, { redis: IMPATIENT })]
       await b.backplane.subscribe(['#news'])
       const deaf = wire.connections.find(({ sent }) => /\bsubscribe\b/i.test(sent))!
       deaf.deafen()
@@ -373,24 +159,11 @@ describeWithRedis('Redis as a backplane', () => {
       await node.server.close()
     })
 
-    it('is down when the client was closed, and is closed then without it', async () => {
-      const redis = await startRedis()
-      const { user, server, client, errors, received } = await start(redis)
-      client.subscribe('news')
-      await server.synced()
-      user.end()
-      expect(await errors.next()).toMatchObject({ code: 'ERR_BACKPLANE' })
-      expect(server.publish('news', 'here')).toEqual(HERE)
-      expect(await received.next()).toBe('here')
-      await server.close()
-      while ((await redis.countClients()) > 0) await nextTurn()
-    })
-
     it('tells of what Redis does not allow', async () => {
       const redis = await startRedis()
       await redis.command('ACL', 'SETUSER', 'app', 'on', '>secret', '~*', '+@all', 'resetchannels')
       const connect = { username: 'app', password: 'secret' }
-      const plane = await startPlane(redis, library, { connect, awaitUp: false })
+      const plane = await startRedisPlane(redis, library, { connect, awaitUp: false })
       expect(await plane.news.next()).toContain('NOPERM')
       await redis.command('ACL', 'SETUSER', 'app', '&fullduplex:~*', '&fullduplex:[*]', '&fullduplex:#news')
       await until(() => plane.news.all.at(-1) === 'up')
@@ -419,34 +192,12 @@ describeWithRedis('Redis as a backplane', () => {
       expect(String(await node.user.command('GET', 'mine'))).toBe('value')
     })
 
-    it('has 10,000 topics, also after a restart', async () => {
-      const redis = await startRedis()
-      const a = await start(redis, { server: { maxTopicsPerClient: 20_000 } })
-      const b = await start(redis)
-      for (let index = 0; index < 10_000; index++) a.client.subscribe(`topic ${index}`)
-      await a.server.synced()
-      const round = async (text: string): Promise<void> => {
-        for (let index = 0; index < 10_000; index++) b.server.publish(`topic ${index}`, `${text} ${index}`)
-        const received = new Set(await a.received.take(10_000))
-        expect(received).toEqual(new Set(Array.from({ length: 10_000 }, (_, index) => `${text} ${index}`)))
-      }
-      await round('one')
-      await redis.stop()
-      await Promise.all([a.errors.next(), b.errors.next()])
-      await redis.start()
-      await Promise.all([a.restored.next(), b.restored.next()])
-      await round('two')
-      await a.server.close()
-      while (withoutEchoes(await redis.channels()).length > 1) await nextTurn()
-      expect(withoutEchoes(await redis.channels())).toEqual(['fullduplex:*'])
-    })
-
     describe('and a client for subscriptions', () => {
       it('renews what it was subscribed to, and leaves it as it was', async () => {
         const redis = await startRedis()
-        const a = await startPlane(redis, library)
+        const a = await startRedisPlane(redis, library)
         const subscriber = library.make(redis, { ioredis: { autoResubscribe: false } })
-        const { backplane, news, received } = await startPlane(redis, library, {
+        const { backplane, news, received } = await startRedisPlane(redis, library, {
           redis: { ...IMPATIENT, subscriber: subscriber.client },
         })
         expect(await redis.countClients()).toBe(4)
@@ -483,7 +234,9 @@ describeWithRedis('Redis as a backplane', () => {
         const redis = await startRedis()
         const wire = await startWire(redis)
         const subscriber = library.make(wire)
-        const { news } = await startPlane(redis, library, { redis: { ...IMPATIENT, subscriber: subscriber.client } })
+        const { news } = await startRedisPlane(redis, library, {
+          redis: { ...IMPATIENT, subscriber: subscriber.client },
+        })
         wire.connections[0]!.deafen()
         expect(await news.next()).toBe('Redis has not answered within 1000 ms')
         wire.connections[0]!.cut()
@@ -525,7 +278,7 @@ describeWithRedis('Redis as a backplane', () => {
     const wire = await startWire(redis)
     const ioredis = LIBRARIES[1]!
     const a = await startRedisNode(wire, ioredis)
-    const [b, raw] = [await startRedisNode(redis, ioredis), await startPlane(redis, ioredis)]
+    const [b, raw] = [await startRedisNode(redis, ioredis), await startRedisPlane(redis, ioredis)]
     b.client.subscribe('news')
     await raw.backplane.subscribe(['#news'])
     await b.server.synced()
@@ -602,7 +355,7 @@ describeWithRedis('Redis as a backplane', () => {
 
   it('connects a client of ioredis that waits to be used', async () => {
     const redis = await startRedis()
-    const { news } = await startPlane(redis, LIBRARIES[1]!, { connect: { ioredis: { lazyConnect: true } } })
+    const { news } = await startRedisPlane(redis, LIBRARIES[1]!, { connect: { ioredis: { lazyConnect: true } } })
     expect(news.all).toEqual(['up'])
   })
 })

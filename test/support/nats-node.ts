@@ -1,11 +1,9 @@
 import type { ConnectionOptions, NatsConnection } from '@nats-io/transport-node'
-import { onTestFinished } from 'vitest'
 import type { Backplane } from '../../src/backplane.ts'
 import { type NatsBackplaneOptions, natsBackplane } from '../../src/cluster/nats.ts'
-import type { WebSocketConnection, WebSocketServer, WebSocketServerOptions } from '../../src/index.ts'
+import type { WebSocketServerOptions } from '../../src/index.ts'
 import type { NatsServer } from './nats-server.ts'
-import { Queue } from './queue.ts'
-import { openClient, startServer } from './servers.ts'
+import { openNode, openPlane, type Plane, type PlaneNode } from './planes.ts'
 
 /*
  * Processes that are joined by NATS, as far as one process can be several: each has a connection of its own.
@@ -21,57 +19,30 @@ export interface NatsNodeOptions {
   readonly server?: WebSocketServerOptions
 }
 
-/** A server with one client. */
-export interface NatsNode {
+interface OwnConnection {
   readonly connection: NatsConnection
-  readonly server: WebSocketServer
-  readonly url: string
-  /** The server's side of its client. */
-  readonly client: WebSocketConnection
-  /** What the client has received. */
-  readonly received: Queue<string | Buffer>
-  readonly errors: Queue<Error>
-  readonly restored: Queue<undefined>
 }
 
-export async function startNatsNode(nats: NatsServer, options: NatsNodeOptions = {}): Promise<NatsNode> {
-  const connection = await nats.connect(options.connect)
-  const more = typeof options.nats === 'function' ? options.nats(connection) : options.nats
-  const opened = new Queue<WebSocketConnection>()
-  const errors = new Queue<Error>()
-  const restored = new Queue<undefined>()
-  const { server, url } = await startServer({
-    backplane: natsBackplane({ connection, ...more }),
-    error: (error) => errors.push(error),
-    backplaneRestored: () => restored.push(undefined),
-    open: (client) => opened.push(client),
-    ...options.server,
-  })
-  const received = new Queue<string | Buffer>()
-  await openClient(url, { message: (_, data) => received.push(data) })
-  return { connection, server, url, client: await opened.next(), received, errors, restored }
+/** A backplane that was not started yet. */
+export async function connectNats(
+  nats: NatsServer,
+  { connect, nats: more }: NatsNodeOptions = {},
+): Promise<OwnConnection & { readonly backplane: Backplane }> {
+  const connection = await nats.connect(connect)
+  const options = typeof more === 'function' ? more(connection) : more
+  return { connection, backplane: natsBackplane({ connection, ...options }) }
 }
 
-/** The backplane alone, and what it tells. */
-export interface Plane {
-  readonly backplane: Backplane
-  readonly connection: NatsConnection
-  readonly received: Queue<[channel: string, message: Buffer]>
-  /** `up`, or why it is down. */
-  readonly news: Queue<string>
+export async function startNatsNode(
+  nats: NatsServer,
+  options: NatsNodeOptions = {},
+): Promise<PlaneNode & OwnConnection> {
+  const { connection, backplane } = await connectNats(nats, options)
+  return { connection, ...(await openNode(backplane, options)) }
 }
 
-export async function startPlane(nats: NatsServer, options: NatsNodeOptions = {}): Promise<Plane> {
-  const connection = await nats.connect(options.connect)
-  const more = typeof options.nats === 'function' ? options.nats(connection) : options.nats
-  const backplane = natsBackplane({ connection, ...more })
-  const received = new Queue<[string, Buffer]>()
-  const news = new Queue<string>()
-  onTestFinished(() => backplane.close())
-  backplane.start({
-    receive: (channel, message) => received.push([channel, Buffer.from(message)]),
-    up: () => news.push('up'),
-    down: ({ message }) => news.push(message),
-  })
-  return { backplane, connection, received, news }
+/** The backplane alone. */
+export async function startNatsPlane(nats: NatsServer, options: NatsNodeOptions = {}): Promise<Plane & OwnConnection> {
+  const { connection, backplane } = await connectNats(nats, options)
+  return { connection, ...(await openPlane(backplane, options)) }
 }

@@ -2,11 +2,8 @@ import type { EventEmitter } from 'node:events'
 import { Cluster, Redis, type RedisOptions } from 'ioredis'
 import { createClient, createCluster, type RedisClientOptions } from 'redis'
 import { onTestFinished } from 'vitest'
-import type { Backplane } from '../../src/backplane.ts'
 import { type RedisBackplaneOptions, type RedisClient, redisBackplane } from '../../src/cluster/redis.ts'
-import type { WebSocketConnection, WebSocketServer, WebSocketServerOptions } from '../../src/index.ts'
-import { Queue } from './queue.ts'
-import { openClient, startServer, until } from './servers.ts'
+import { openNode, openPlane, type Plane, type PlaneNode, type PlaneOptions } from './planes.ts'
 
 /*
  * Processes that are joined by Redis, as far as one process can be several: each has a client of its own.
@@ -125,79 +122,31 @@ export const LIBRARIES: readonly Library[] = [nodeRedis, ioredis]
 export const CLUSTER_LIBRARIES: readonly Library[] = [nodeRedisCluster, ioredisCluster]
 
 /** What is not as usual. */
-export interface NodeOptions {
+export interface NodeOptions extends PlaneOptions {
   readonly connect?: ClientOptions
   /** Options of the backplane, beside the client. */
   readonly redis?: Omit<RedisBackplaneOptions, 'client'>
-  readonly server?: WebSocketServerOptions
-  /** Wait until Redis is there. Default true. */
-  readonly awaitUp?: boolean
 }
 
-/** A server with one client. */
-export interface RedisNode {
+interface OwnClient {
   readonly user: UserClient
-  readonly server: WebSocketServer
-  readonly url: string
-  /** The server's side of its client. */
-  readonly client: WebSocketConnection
-  /** What the client has received. */
-  readonly received: Queue<string | Buffer>
-  readonly errors: Queue<Error>
-  readonly restored: Queue<undefined>
 }
 
 export async function startRedisNode(
   redis: Address,
   library: Library,
-  { connect, redis: more, server: serverOptions, awaitUp = true }: NodeOptions = {},
-): Promise<RedisNode> {
-  const user = library.make(redis, connect)
-  const opened = new Queue<WebSocketConnection>()
-  const errors = new Queue<Error>()
-  const restored = new Queue<undefined>()
-  const { server, url } = await startServer({
-    backplane: redisBackplane({ client: user.client, ...more }),
-    error: (error) => errors.push(error),
-    backplaneRestored: () => restored.push(undefined),
-    open: (client) => opened.push(client),
-    ...serverOptions,
-  })
-  const received = new Queue<string | Buffer>()
-  await openClient(url, { message: (_, data) => received.push(data) })
-  const client = await opened.next()
-  if (awaitUp) await server.ready()
-  return { user, server, url, client, received, errors, restored }
+  options: NodeOptions = {},
+): Promise<PlaneNode & OwnClient> {
+  const user = library.make(redis, options.connect)
+  return { user, ...(await openNode(redisBackplane({ client: user.client, ...options.redis }), options)) }
 }
 
-/** The backplane alone, and what it tells. */
-export interface Plane {
-  readonly backplane: Backplane
-  readonly user: UserClient
-  readonly received: Queue<[channel: string, message: Buffer]>
-  /** `up`, or why it is down. */
-  readonly news: Queue<string>
-}
-
-/** One that is up. */
-export async function startPlane(
+/** The backplane alone. */
+export async function startRedisPlane(
   redis: Address,
   library: Library,
-  { connect, redis: more, awaitUp = true }: NodeOptions = {},
-): Promise<Plane> {
-  const user = library.make(redis, connect)
-  const backplane = redisBackplane({ client: user.client, ...more })
-  const received = new Queue<[string, Buffer]>()
-  const news = new Queue<string>()
-  onTestFinished(() => backplane.close())
-  backplane.start({
-    receive: (channel, message) => received.push([channel, Buffer.from(message)]),
-    up: () => news.push('up'),
-    down: ({ message }) => news.push(message),
-  })
-  if (awaitUp) {
-    await until(() => news.all.at(-1) === 'up')
-    await news.take(news.all.length)
-  }
-  return { backplane, user, received, news }
+  options: NodeOptions = {},
+): Promise<Plane & OwnClient> {
+  const user = library.make(redis, options.connect)
+  return { user, ...(await openPlane(redisBackplane({ client: user.client, ...options.redis }), options)) }
 }
