@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import { cores, type Program } from './processes.ts'
 import type { Workload } from './workloads.ts'
 
@@ -37,12 +37,13 @@ export function programFor({ program, compression = 'default' }: Contestant, { c
 const root = new URL('..', import.meta.url)
 const path = (file: string) => fileURLToPath(new URL(file, import.meta.url))
 
-/** `builds` are further builds of fullduplex to compare: name=folder. */
-export function contestants(node: string, builds: readonly string[]): Contestant[] {
+/** `builds` are further builds of fullduplex to compare: name=folder. Servers on Node hold `heapObjects` beside them. */
+export function contestants(node: string, builds: readonly string[], heapObjects = 0): Contestant[] {
+  const heap = heapObjects > 0 ? ['--import', pathToFileURL(path('servers/heap.mjs')).href] : []
   const onNode = (file: string, env: NodeJS.ProcessEnv = {}): Program => ({
     command: node,
-    args: ['--expose-gc', path(file)],
-    env,
+    args: ['--expose-gc', ...heap, path(file)],
+    env: { ...env, HEAP_OBJECTS: String(heapObjects) },
     core: cores.server,
   })
   const bun = findBun()

@@ -26,6 +26,7 @@ const help = `npm run bench -- [options]
   --svg F            write the chart to F
   --node PATH        the Node that runs the servers [this one]
   --build NAME=DIR   another build of fullduplex (its dist folder) to compare; may be repeated
+  --heap-objects N   objects that live in each server's process on Node beside it [0]
   --verify           compare every byte in the counted rounds too (the load gets slower)
 `
 
@@ -41,6 +42,7 @@ export function readOptions(): Options {
       svg: { type: 'string' },
       node: { type: 'string', default: process.execPath },
       build: { type: 'string', multiple: true, default: [] },
+      'heap-objects': { type: 'string', default: '0' },
       verify: { type: 'boolean', default: false },
       help: { type: 'boolean', short: 'h' },
     },
@@ -49,7 +51,7 @@ export function readOptions(): Options {
     console.log(help)
     process.exit()
   }
-  const known = contestants(values.node, values.build)
+  const known = contestants(values.node, values.build, Number(values['heap-objects']) || 0)
   const selected = values.servers ? pick(known, 'server', values.servers) : known
   return {
     workloads: values.workloads
