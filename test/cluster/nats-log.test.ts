@@ -25,6 +25,20 @@ async function start(
   return withLog(await startNatsPlane(nats, { nats: (connection) => ({ ...more, jetstream: make(connection) }) }))
 }
 
+type Answer = ReturnType<NatsJetStream['publish']>
+
+/** JetStream, to which messages come by way of this function: it is told the text, and how to send it. */
+function publishingBy(send: (text: string, publish: () => Answer) => Answer): MakeJetStream {
+  return (connection) => {
+    const real = jetstream(connection)
+    return {
+      jetstreamManager: (check) => real.jetstreamManager(check),
+      publish: (subject, record, options) =>
+        send(Buffer.from(record).toString('utf8', 5), () => real.publish(subject, record, options)),
+    }
+  }
+}
+
 /** The numbers of entries of which the server tells in vain. */
 function loseEntries(connection: NatsConnection): Set<number> {
   const lost = new Set<number>()
@@ -77,19 +91,12 @@ describeWithNats('a history in JetStream', () => {
     const lost = new Set(['a', 'c'])
     const sent: string[] = []
     const logger = await start(nats, {
-      jetstream: (connection) => {
-        const real = jetstream(connection)
-        return {
-          jetstreamManager: (check) => real.jetstreamManager(check),
-          publish: async (subject, record, options) => {
-            const text = Buffer.from(record).toString('utf8', 5)
-            sent.push(text)
-            const answer = await real.publish(subject, record, options)
-            if (lost.delete(text)) throw new Error('the answer was lost')
-            return answer
-          },
-        }
-      },
+      jetstream: publishingBy(async (text, publish) => {
+        sent.push(text)
+        const answer = await publish()
+        if (lost.delete(text)) throw new Error('the answer was lost')
+        return answer
+      }),
     })
     const { news } = await follow(logger, 'news')
     const stored = await Promise.all(['a', 'b', 'c', 'd'].map((text) => logger.append('news', text)))
@@ -103,16 +110,10 @@ describeWithNats('a history in JetStream', () => {
     const nats = await startNats()
     const lost = new Set(['b'])
     const logger = await start(nats, {
-      jetstream: (connection) => {
-        const real = jetstream(connection)
-        return {
-          jetstreamManager: (check) => real.jetstreamManager(check),
-          publish: async (subject, record, options) => {
-            if (lost.delete(Buffer.from(record).toString('utf8', 5))) throw new Error('it was lost')
-            return real.publish(subject, record, options)
-          },
-        }
-      },
+      jetstream: publishingBy(async (text, publish) => {
+        if (lost.delete(text)) throw new Error('it was lost')
+        return publish()
+      }),
     })
     const { news } = await follow(logger, 'news')
     const [a, b, c] = await Promise.allSettled(['a', 'b', 'c'].map((text) => logger.append('news', text)))
@@ -127,19 +128,12 @@ describeWithNats('a history in JetStream', () => {
     const lost = new Set(['a', 'b'])
     const failed = defer()
     const logger = await start(nats, {
-      jetstream: (connection) => {
-        const real = jetstream(connection)
-        return {
-          jetstreamManager: (check) => real.jetstreamManager(check),
-          publish: async (subject, record, options) => {
-            const text = Buffer.from(record).toString('utf8', 5)
-            if (!lost.delete(text)) return real.publish(subject, record, options)
-            if (text === 'b') failed.resolve()
-            else await failed.promise.then(nextTurn)
-            throw new Error('it was lost')
-          },
-        }
-      },
+      jetstream: publishingBy(async (text, publish) => {
+        if (!lost.delete(text)) return publish()
+        if (text === 'b') failed.resolve()
+        else await failed.promise.then(nextTurn)
+        throw new Error('it was lost')
+      }),
     })
     const { news } = await follow(logger, 'news')
     await Promise.all(['a', 'b'].map((text) => logger.append('news', text)))

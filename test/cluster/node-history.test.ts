@@ -3,6 +3,9 @@ import { reconnecting } from '../../src/index.ts'
 import { Queue } from '../support/queue.ts'
 import { seededRandom } from '../support/random.ts'
 import { until } from '../support/servers.ts'
+import { historySpec } from './contract/history.ts'
+import { contentSpec, lossSpec, orderSpec } from './contract/log.ts'
+import { exchange } from './contract/node-engine.ts'
 import { CLEAN_END, numbered, numberIn, Primary, type PrimaryOptions, range, resumeProcess } from './node-programs.ts'
 
 /*
@@ -35,6 +38,16 @@ function resume(port: unknown) {
   onTestFinished(() => client.close())
   return { client, received, gaps, opened }
 }
+
+describe('a history of members in the process of the exchange', () => {
+  orderSpec(exchange)
+  contentSpec(exchange)
+  lossSpec(exchange)
+})
+
+describe('clients of servers in the process of the exchange', () => {
+  historySpec(exchange)
+})
 
 describe.each(['json', 'advanced'] as const)('a history, with %s messages,', (serialization) => {
   it('is one order for everybody, in every process and thread', async () => {

@@ -1,5 +1,7 @@
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { until } from '../support/servers.ts'
+import { bytesSpec, outageSpec, sharingSpec } from './contract/driver.ts'
+import { exchange } from './contract/node-engine.ts'
 import {
   CLEAN_END,
   Guest,
@@ -15,6 +17,12 @@ const NAMES = ['a', 'b', 'c'] as const
 async function enterAll(primary: Primary): Promise<[Guest, Guest, Guest]> {
   return [await primary.enter('a'), await primary.enter('b'), await primary.enter('c')]
 }
+
+describe('members in the process of the exchange', () => {
+  bytesSpec(exchange, { text: '{"\\' })
+  sharingSpec(exchange)
+  outageSpec(exchange)
+})
 
 describe.each<Serialization>(['json', 'advanced'])('workers with %s messages', (serialization) => {
   it('share what is published and broadcast, without an echo', async () => {

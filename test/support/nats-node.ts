@@ -24,7 +24,7 @@ interface OwnConnection {
 }
 
 /** A backplane that was not started yet. */
-export async function connectNats(
+async function connectNats(
   nats: NatsServer,
   { connect, nats: more }: NatsNodeOptions = {},
 ): Promise<OwnConnection & { readonly backplane: Backplane }> {
