@@ -42,7 +42,7 @@ export function readOptions(): Options {
       svg: { type: 'string' },
       node: { type: 'string', default: process.execPath },
       build: { type: 'string', multiple: true, default: [] },
-      'heap-objects': { type: 'string', default: '0' },
+      'heap-objects': { type: 'string' },
       verify: { type: 'boolean', default: false },
       help: { type: 'boolean', short: 'h' },
     },
@@ -51,7 +51,12 @@ export function readOptions(): Options {
     console.log(help)
     process.exit()
   }
-  const known = contestants(values.node, values.build, Number(values['heap-objects']) || 0)
+  const heapObjects = values['heap-objects']
+  const known = contestants(
+    values.node,
+    values.build,
+    heapObjects === undefined ? 0 : positive('--heap-objects', heapObjects),
+  )
   const selected = values.servers ? pick(known, 'server', values.servers) : known
   return {
     workloads: values.workloads

@@ -45,8 +45,9 @@ export interface ConnectionSettings extends ProtocolOptions {
 /** What the user wants to be told of a connection. One set serves all connections of a server. */
 export interface ConnectionHandlers<UserData> {
   /**
-   * A whole message: a text as string, binary as `Buffer` (which is yours). When it returns a promise, the next message
-   * of this client waits for it; whatever else it returns has no meaning.
+   * A whole message: a text as string, binary as `Buffer`, which is yours; but other messages may be in the same memory,
+   * so transfer a copy rather than its `buffer`. When it returns a promise, the next message of this client waits for it;
+   * whatever else it returns has no meaning.
    */
   message?(client: WebSocketConnection<UserData>, data: Message): unknown
   /**

@@ -243,7 +243,8 @@ export class FrameDecoder {
     if (this.#held !== undefined) return this.#readHeld()
     const available = this.#end - this.#at
     if (available === 0) return this.#release()
-    if (this.#chunk.length === 0) throw new Error('the memory of a message was taken away, and others were still in it')
+    if (this.#chunk.length === 0)
+      throw new Error('the memory of a message was transferred while others were in it; transfer a copy')
     const size = this.#headSize(this.#chunk, this.#at, available)
     if (available < size) return this.#hold(available)
     const start = this.#readHeader(this.#chunk, this.#at)

@@ -1136,7 +1136,7 @@ describe.each(ROLES)('memory of a chunk that goes while the chunk is read: %s', 
       structuredClone(buffer, { transfer: [buffer as ArrayBuffer] })
     }
     endpoint.receive(binary(Buffer.alloc(5_000)), text('lost'))
-    expect(String(failures)).toContain('taken away')
+    expect(String(failures)).toContain('transfer a copy')
     expect(endpoint.host.violations).toEqual([])
   })
 })

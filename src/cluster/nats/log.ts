@@ -3,6 +3,7 @@ import type { LogFollower, LogPage, LogSubscription, ResolvedHistoryLimits, Topi
 import { randomId } from '../../ids.ts'
 import type { Position } from '../../marks.ts'
 import type { PreparedMessage } from '../../prepared.ts'
+import { PageReads } from '../page-reads.ts'
 import type { NatsClient, NatsJetStream, NatsJetStreamManager } from './client.ts'
 import { TopicFollower } from './follower.ts'
 import type { NatsLink } from './link.ts'
@@ -52,7 +53,7 @@ export class NatsLog implements TopicLog {
   readonly #topics = new Map<string, Topic>()
   readonly #followers = new Set<TopicFollower>()
   /** What is being read, so that many clients that come back at once do not each read the same. */
-  readonly #pages = new Map<string, Promise<LogPage>>()
+  readonly #pages = new PageReads((topic, after) => this.#readPage(topic, after))
   readonly #idPrefix = randomId()
   #ids = 0
   #waiting = 0
@@ -121,13 +122,7 @@ export class NatsLog implements TopicLog {
   }
 
   read(topic: string, after: number): Promise<LogPage> {
-    const key = `${after} ${topic}`
-    let page = this.#pages.get(key)
-    if (page === undefined) {
-      page = this.#readPage(topic, after).finally(() => this.#pages.delete(key))
-      this.#pages.set(key, page)
-    }
-    return page
+    return this.#pages.read(topic, after)
   }
 
   async follow(topic: string, follower: LogFollower): Promise<LogSubscription> {

@@ -3,6 +3,7 @@ import type { LogFollower, LogPage, LogSubscription, ResolvedHistoryLimits, Topi
 import { randomId } from '../../ids.ts'
 import type { Position } from '../../marks.ts'
 import type { PreparedMessage } from '../../prepared.ts'
+import { PageReads } from '../page-reads.ts'
 import { Appending } from './appending.ts'
 import { inTime, type RedisConnection } from './connection.ts'
 import { Following, type Known, type StoredEntry, type StoredPage } from './following.ts'
@@ -40,7 +41,7 @@ export class RedisLog implements TopicLog {
   readonly #followings = new Map<string, Set<Following>>()
   readonly #appending: Appending
   /** What is being read, so that many clients that come back at once do not each read the same. */
-  readonly #pages = new Map<string, Promise<LogPage>>()
+  readonly #pages = new PageReads((topic, after) => this.#readPage(topic, after))
   #checks: NodeJS.Timeout | undefined
   #isChecking = false
   /** What is still to be looked at in this round. */
@@ -67,13 +68,7 @@ export class RedisLog implements TopicLog {
   }
 
   read(topic: string, after: number): Promise<LogPage> {
-    const key = `${after} ${topic}`
-    let page = this.#pages.get(key)
-    if (page === undefined) {
-      page = this.#readPage(topic, after).finally(() => this.#pages.delete(key))
-      this.#pages.set(key, page)
-    }
-    return page
+    return this.#pages.read(topic, after)
   }
 
   async #readPage(topic: string, after: number): Promise<LogPage> {
