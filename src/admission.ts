@@ -229,14 +229,14 @@ export class TokenGate {
    * Passes a right token, whatever happened before: all programs of a machine share one address, and a page with an
    * old token must not lock out the others. Throws 401, or 429 after repeated failures, for anything else.
    */
-  check(tokens: readonly string[], address: string, nowMs: number): void {
+  check(tokens: readonly string[], from: { readonly remoteAddress: string }, nowMs: number): void {
     // All are compared, in constant time over digests: nothing tells how much of which was right.
     const right = tokens
       .slice(0, MAX_PRESENTED)
       .flatMap(readings)
       .map((token) => timingSafeEqual(digest(token), this.#digest))
     if (right.includes(true)) return
-    if (this.#countFailure(address, nowMs) > MAX_FAILURES) {
+    if (this.#countFailure(from.remoteAddress, nowMs) > MAX_FAILURES) {
       throw new HandshakeError(
         'ERR_TOKEN_ATTEMPTS',
         429,

@@ -2,10 +2,10 @@ import type { Server as HttpServer, IncomingMessage } from 'node:http'
 import type { Server as HttpsServer } from 'node:https'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { normalizeAddress } from './admission.ts'
-import { isServed, type PathRule, type RequestOrigin, splitTarget } from './handshake.ts'
+import { isServed, type PathRule, splitTarget } from './handshake.ts'
 import { HeaderFields } from './headers.ts'
 import type { RequestHead } from './http-head.ts'
+import type { Door } from './socket-origin.ts'
 
 /** An http server of the user's. */
 export type AttachableServer = HttpServer | HttpsServer
@@ -14,7 +14,7 @@ export type AttachableServer = HttpServer | HttpsServer
 export interface Attachment {
   /** Undefined for every path. */
   readonly path: PathRule | undefined
-  receiveUpgrade(socket: Duplex, from: RequestOrigin, head: RequestHead, rest: Buffer, path: PathRule | undefined): void
+  receiveUpgrade(socket: Duplex, door: Door, head: RequestHead, rest: Buffer, path: PathRule | undefined): void
   /** An exception in a function of the user's. */
   report(error: unknown): void
 }
@@ -57,7 +57,7 @@ function onUpgrade(this: AttachableServer, request: IncomingMessage, socket: Dup
   }
   // node:http's own timeouts end with the request.
   if (socket instanceof Socket) socket.setTimeout(0).setNoDelay(true)
-  owner.receiveUpgrade(socket, originOf(socket), headOf(request), rest, owner.path)
+  owner.receiveUpgrade(socket, { secure: 'encrypted' in socket }, headOf(request), rest, owner.path)
 }
 
 function owns(attachment: Attachment, path: string): boolean {
@@ -67,11 +67,6 @@ function owns(attachment: Attachment, path: string): boolean {
     attachment.report(error)
     return false
   }
-}
-
-function originOf(socket: Duplex): RequestOrigin {
-  const { remoteAddress = '', remotePort } = socket as Partial<Socket>
-  return { remoteAddress: normalizeAddress(remoteAddress), remotePort, secure: 'encrypted' in socket }
 }
 
 /** What node:http has parsed, in our words. Its header lines come in pairs, unmerged. */

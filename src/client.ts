@@ -1,7 +1,5 @@
-import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { ConnectionOptions } from 'node:tls'
-import { normalizeAddress } from './admission.ts'
 import { type ConnectionHandlers, type ConnectionOwner, WebSocketConnection } from './connection.ts'
 import { checkStream, type DialOptions, dial } from './dial.ts'
 import { HandshakeError, UsageError } from './errors.ts'
@@ -27,6 +25,7 @@ import {
   resolveTiming,
   withDefaults,
 } from './options.ts'
+import { SocketOrigin } from './socket-origin.ts'
 import { adopt, type SocketPeer } from './socket-peer.ts'
 import {
   isRedirect,
@@ -404,7 +403,7 @@ function openConnection(
     data: undefined,
     path: request.target.split('?', 1)[0]!,
     subprotocol,
-    remoteAddress: normalizeAddress((socket as Partial<Socket>).remoteAddress ?? ''),
+    from: new SocketOrigin(socket, { secure: 'encrypted' in socket }),
   })
   if (message === undefined && messageStream === undefined) connection.queueMessages()
   // Behind whoever awaits the connection: a message handler may want to know it already.

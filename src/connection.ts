@@ -20,7 +20,8 @@ import { PreparedMessage } from './prepared.ts'
 import { type CloseEvent, type ProtocolOptions, type ProtocolState, WebSocketProtocol } from './protocol.ts'
 import type { ConnectionTopics, PublishResult, SendOptions, SubscribeOptions } from './publishing.ts'
 import { findRepeated, forgetReceiver } from './repeats.ts'
-import { adopt, isAlone } from './socket-peer.ts'
+import type { SocketOrigin } from './socket-origin.ts'
+import { adopt, GONE, isAlone } from './socket-peer.ts'
 import { type Few, namesOf, type Topic, type TopicMember } from './topics.ts'
 
 export { type Data, toBytes } from './data.ts'
@@ -84,6 +85,7 @@ export interface ConnectionOwner<UserData> {
 /** What a connection is made from. */
 export interface ConnectionInit<UserData> {
   readonly socket: Duplex
+  readonly from: SocketOrigin
   readonly owner: ConnectionOwner<UserData>
   /** Default: the owner's settings. Others where compression was agreed on. */
   readonly protocol?: ProtocolOptions | undefined
@@ -91,7 +93,6 @@ export interface ConnectionInit<UserData> {
   readonly data: UserData
   readonly path: string
   readonly subprotocol: string
-  readonly remoteAddress: string
 }
 
 /** Why a peer is not read for a while; any of them is enough. */
@@ -115,14 +116,14 @@ export class WebSocketConnection<UserData = unknown> {
   readonly path: string
   /** The subprotocol that was agreed on (RFC 6455 §1.9), '' for none. */
   readonly subprotocol: string
-  /** Address of the peer; IPv4 also where it came as IPv4-mapped IPv6. */
-  readonly remoteAddress: string
+  /** @internal */
+  readonly from: SocketOrigin
   /** Round-trip time of the last ping that was answered, in milliseconds; undefined before the first. */
   latencyMs: number | undefined = undefined
   /** @internal Set where messages are handed on piece by piece. */
   readonly pieceHandler: MessageIntake | undefined
 
-  readonly #socket: Duplex
+  #socket: Duplex
   readonly #output: Output
   readonly #owner: ConnectionOwner<UserData>
   readonly #protocol: WebSocketProtocol
@@ -144,7 +145,7 @@ export class WebSocketConnection<UserData = unknown> {
     this.data = init.data
     this.path = detach(init.path)
     this.subprotocol = init.subprotocol
-    this.remoteAddress = init.remoteAddress
+    this.from = init.from
     this.#socket = init.socket
     this.#output = new Output(init.socket, this)
     this.#owner = init.owner
@@ -157,6 +158,14 @@ export class WebSocketConnection<UserData = unknown> {
   /** Where the connection stands; messages can be sent while it is `open`. */
   get state(): ProtocolState {
     return this.#protocol.state
+  }
+
+  /**
+   * Address of the peer; IPv4 also where it came as IPv4-mapped IPv6. Of a client that has left the loopback address
+   * before this was asked for, that very address.
+   */
+  get remoteAddress(): string {
+    return this.from.remoteAddress
   }
 
   /**
@@ -470,6 +479,8 @@ export class WebSocketConnection<UserData = unknown> {
     }
     const event = this.#protocol.receiveEnd()
     this.#output.close(closedError)
+    this.#socket = GONE
+    this.from.release()
     forgetReceiver(this)
     this.#pings?.fail()
     this.#owner.connectionEnded(this)

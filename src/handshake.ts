@@ -64,12 +64,10 @@ export class HttpRequest {
   /** The target without its query; not decoded. */
   readonly path: string
   readonly headers: HeaderFields
-  readonly remoteAddress: string
-  /** Port of the peer; undefined where its stream has none, or is gone. */
-  readonly remotePort: number | undefined
   readonly secure: boolean
   /** It came with the right token; false where the server has none. */
   authenticated = false
+  readonly #from: RequestOrigin
   #query: URLSearchParams | undefined
 
   constructor(head: RequestHead, from: RequestOrigin) {
@@ -77,9 +75,21 @@ export class HttpRequest {
     this.url = head.target
     this.path = splitTarget(head.target).path
     this.headers = head.headers
-    this.remoteAddress = from.remoteAddress
-    this.remotePort = from.remotePort
     this.secure = from.secure
+    this.#from = from
+  }
+
+  /**
+   * Address of the peer, IPv4-mapped IPv6 as IPv4. Of a client that has left the loopback address before this was asked
+   * for, that very address.
+   */
+  get remoteAddress(): string {
+    return this.#from.remoteAddress
+  }
+
+  /** Port of the peer; undefined where its stream has none, or is gone. */
+  get remotePort(): number | undefined {
+    return this.#from.remotePort
   }
 
   /** The decoded query. */

@@ -7,6 +7,7 @@ import {
 } from 'node:tls'
 import { isLoopbackAddress, normalizeAddress } from './admission.ts'
 import { UsageError, WebSocketError } from './errors.ts'
+import type { Door } from './socket-origin.ts'
 
 /** Connections that the kernel keeps for us while the event loop is busy; it may allow fewer. */
 const ACCEPT_BACKLOG = 4_096
@@ -27,7 +28,7 @@ export interface ListenOptions {
   /** Sockets beyond this are closed by the system's leave, unanswered. */
   readonly maxSockets: number
   /** A socket whose HTTP request may come now: over TLS behind its handshake, which has taken some time. */
-  onSocket(socket: Socket, secure: boolean, waitedMs: number): void
+  onSocket(socket: Socket, door: Door, waitedMs: number): void
 }
 
 /** The listening sockets of one server: one, or one per loopback address. */
@@ -118,19 +119,21 @@ async function listenOnAddress(port: number, host: string, options: ListenerOpti
 /** One listening socket. */
 class Listener {
   readonly #server: Server | TlsServer
+  #door: Door
   /** Over TLS: who has been accepted, and when; the sockets that TLS gives us are others. */
   readonly #accepted = new Map<string, { socket: Socket; sinceMs: number }>()
   #closed: Promise<void> | undefined
 
   constructor({ tls, handshakeTimeoutMs, maxSockets, onSocket }: ListenerOptions) {
     const settings = { noDelay: true }
+    this.#door = { secure: tls !== undefined }
     if (tls === undefined) {
-      this.#server = createServer(settings, (socket) => onSocket(socket, false, 0))
+      this.#server = createServer(settings, (socket) => onSocket(socket, this.#door, 0))
     } else {
       const tlsSettings = { ...settings, handshakeTimeout: handshakeTimeoutMs, ...tls } as TlsOptions
       this.#server = createTlsServer(tlsSettings, (socket) => {
         const accepted = this.#accepted.get(peerOf(socket))
-        onSocket(socket, true, accepted === undefined ? 0 : performance.now() - accepted.sinceMs)
+        onSocket(socket, this.#door, accepted === undefined ? 0 : performance.now() - accepted.sinceMs)
       })
       this.#server.on('connection', (socket) => this.#note(socket))
       // Who fails the TLS handshake has not said anything yet; there is nobody to answer.
@@ -146,6 +149,7 @@ class Listener {
         this.#server.off('error', reject)
         // Running out of file descriptors while accepting: those who are connected go on.
         this.#server.on('error', () => {})
+        if (isLoopbackAddress(this.address)) this.#door = { ...this.#door, loopback: this.address }
         resolve()
       })
     })

@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream'
 import { Backlog, SLICE_BYTES } from './backlog.ts'
 import { type BatchMember, batch, type Run } from './batch.ts'
 import type { FrameSink } from './sender.ts'
+import { GONE } from './socket-peer.ts'
 
 /** What the output of a connection has to tell it. */
 export interface OutputHost {
@@ -50,7 +51,7 @@ export class Output implements BatchMember, FrameSink {
   /** What waits in the batch. */
   pendingRun: Run | null = null
 
-  readonly #socket: Duplex
+  #socket: Duplex
   readonly #transport: Transport
   readonly #host: OutputHost
   /** Set while the socket has not taken everything. */
@@ -137,6 +138,7 @@ export class Output implements BatchMember, FrameSink {
     this.#backlog?.settle(error())
     this.#backlog = undefined
     this.pendingRun = null
+    this.#socket = GONE
   }
 
   // ── for the batch ─────────────────────────────────────────────────────────────────────────────────────────────────

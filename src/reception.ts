@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream'
-import { type AdmissionOptions, checkHost, checkOrigin, isLoopbackAddress, TokenGate, takeTokens } from './admission.ts'
+import { type AdmissionOptions, checkHost, checkOrigin, TokenGate, takeTokens } from './admission.ts'
 import { HandshakeError } from './errors.ts'
 import { acceptDeflateOffer, type Compression, type DeflateAgreement } from './extension.ts'
 import { isPromise } from './handlers.ts'
@@ -13,12 +13,12 @@ import {
   HttpRequest,
   isServed,
   type PathRule,
-  type RequestOrigin,
   selectSubprotocol,
 } from './handshake.ts'
 import { type HeadLimits, HeadReader, parseRequestHead, type RequestHead } from './http-head.ts'
 import { allowedMethods, answerProbe, corsFields, isProbe } from './probe.ts'
 import { type Refusal, tellRefusal } from './refusal.ts'
+import { type Door, SocketOrigin } from './socket-origin.ts'
 import { adopt, type SocketPeer } from './socket-peer.ts'
 
 /** What an `authorize` handler says: yes (with what becomes `client.data`), or no (with an HTTP status and text). */
@@ -82,6 +82,7 @@ export interface ReceptionOptions<UserData> {
 /** Somebody who was let in. */
 export interface Accepted<UserData> {
   readonly socket: Duplex
+  readonly from: SocketOrigin
   readonly request: HttpRequest
   readonly data: UserData | undefined
   readonly subprotocol: string
@@ -121,19 +122,13 @@ export class Reception<UserData> {
   }
 
   /** Door one: a socket that has sent no request yet, and has been here for some ticks. */
-  receiveSocket(socket: Duplex, from: RequestOrigin, waitedTicks: number): void {
-    this.#welcome(socket, from, this.options.path)?.readHead(new HeadReader(this.options.headLimits), waitedTicks)
+  receiveSocket(socket: Duplex, door: Door, waitedTicks: number): void {
+    this.#welcome(socket, door, this.options.path)?.readHead(new HeadReader(this.options.headLimits), waitedTicks)
   }
 
   /** Door two: a request that node:http has read, what came behind it, and the path that it should have. */
-  receiveUpgrade(
-    socket: Duplex,
-    from: RequestOrigin,
-    head: RequestHead,
-    rest: Buffer,
-    path: PathRule | undefined,
-  ): void {
-    this.#welcome(socket, from, path)?.decide(head, rest)
+  receiveUpgrade(socket: Duplex, door: Door, head: RequestHead, rest: Buffer, path: PathRule | undefined): void {
+    this.#welcome(socket, door, path)?.decide(head, rest)
   }
 
   /** One step of the sweep. */
@@ -152,18 +147,18 @@ export class Reception<UserData> {
   }
 
   /** A socket that came through here has ended. */
-  left(address: string): void {
+  left(from: SocketOrigin): void {
     this.#connections--
-    add(this.#perAddress, address, -1)
+    if (this.#isCounted(from)) add(this.#perAddress, from.remoteAddress, -1)
   }
 
   /** Somebody was refused and is not gone yet; false when that address has enough of those. */
-  linger(address: string): boolean {
-    return add(this.#lingering, address, 1) <= LINGERING_PER_ADDRESS
+  linger({ remoteAddress }: SocketOrigin): boolean {
+    return add(this.#lingering, remoteAddress, 1) <= LINGERING_PER_ADDRESS
   }
 
-  lingered(address: string): void {
-    add(this.#lingering, address, -1)
+  lingered({ remoteAddress }: SocketOrigin): void {
+    add(this.#lingering, remoteAddress, -1)
   }
 
   forget(arrival: Arrival<UserData>): void {
@@ -179,27 +174,32 @@ export class Reception<UserData> {
   }
 
   /** Whether the right token was presented. A plain request needs none, but a wrong one is refused there too. */
-  checkTokens(tokens: readonly string[], { isUpgrade, remoteAddress }: HttpRequest): boolean {
-    if (this.#gate === undefined || (!isUpgrade && tokens.length === 0)) return false
-    this.#gate.check(tokens, remoteAddress, performance.now())
+  checkTokens(tokens: readonly string[], request: HttpRequest): boolean {
+    if (this.#gate === undefined || (!request.isUpgrade && tokens.length === 0)) return false
+    this.#gate.check(tokens, request, performance.now())
     return true
   }
 
-  #welcome(socket: Duplex, from: RequestOrigin, path: PathRule | undefined): Arrival<UserData> | undefined {
+  #welcome(socket: Duplex, door: Door, path: PathRule | undefined): Arrival<UserData> | undefined {
+    const from = new SocketOrigin(socket, door)
     const arrival = new Arrival(this, socket, from, path)
     adopt(socket, arrival)
     arrival.index = this.#arrivals.push(arrival) - 1
     this.#connections++
-    const { remoteAddress } = from
-    const ofAddress = add(this.#perAddress, remoteAddress, 1)
-    const refusal = this.#refusalOnArrival(ofAddress, remoteAddress)
+    const ofAddress = this.#isCounted(from) ? add(this.#perAddress, from.remoteAddress, 1) : 0
+    const refusal = this.#refusalOnArrival(ofAddress)
     if (refusal === undefined) return arrival
     arrival.refuse(refusal)
     return undefined
   }
 
-  #refusalOnArrival(ofAddress: number, address: string): HandshakeError | undefined {
-    const { maxConnections, maxConnectionsPerAddress } = this.options
+  /** All local programs, and proxies, share the loopback addresses. */
+  #isCounted(from: SocketOrigin): boolean {
+    return this.options.maxConnectionsPerAddress !== undefined || !from.isLocal
+  }
+
+  #refusalOnArrival(ofAddress: number): HandshakeError | undefined {
+    const { maxConnections, maxConnectionsPerAddress = DEFAULT_PER_ADDRESS } = this.options
     if (this.closing) return closingError()
     if (this.#connections > maxConnections) {
       return new HandshakeError(
@@ -208,9 +208,7 @@ export class Reception<UserData> {
         'The server has no room for another connection; try again later.',
       )
     }
-    const limit =
-      maxConnectionsPerAddress ?? (isLoopbackAddress(address) ? Number.POSITIVE_INFINITY : DEFAULT_PER_ADDRESS)
-    if (ofAddress > limit) {
+    if (ofAddress > maxConnectionsPerAddress) {
       return new HandshakeError(
         'ERR_TOO_MANY_CONNECTIONS_OF_ADDRESS',
         429,
@@ -239,7 +237,7 @@ class Arrival<UserData> implements SocketPeer {
   /** Its place in the reception's list. */
   index = 0
   readonly #reception: Reception<UserData>
-  readonly #from: RequestOrigin
+  readonly #from: SocketOrigin
   /** The only path at which a WebSocket can be opened here; undefined for any. */
   readonly #path: PathRule | undefined
   #reader: HeadReader | undefined
@@ -249,7 +247,7 @@ class Arrival<UserData> implements SocketPeer {
   /** Ticks that the peer has for reading its answer. */
   #patience = 0
 
-  constructor(reception: Reception<UserData>, socket: Duplex, from: RequestOrigin, path: PathRule | undefined) {
+  constructor(reception: Reception<UserData>, socket: Duplex, from: SocketOrigin, path: PathRule | undefined) {
     this.#reception = reception
     this.socket = socket
     this.#from = from
@@ -284,8 +282,8 @@ class Arrival<UserData> implements SocketPeer {
 
   socketClosed(): void {
     // Whoever was answered has left already: one that is turned away and stays takes nobody's place.
-    if (!this.#answered) this.#reception.left(this.#from.remoteAddress)
-    else this.#reception.lingered(this.#from.remoteAddress)
+    if (!this.#answered) this.#reception.left(this.#from)
+    else this.#reception.lingered(this.#from)
     this.#answered = true
     this.#reception.forget(this)
   }
@@ -304,7 +302,7 @@ class Arrival<UserData> implements SocketPeer {
     if (this.#answered) return
     this.#answer(formatRefusal(error, headers, this.#request?.method))
     const { handlers, report } = this.#reception.options
-    tellRefusal(error, this.#from.remoteAddress, this.#request, handlers, report)
+    tellRefusal(error, this.#from, this.#request, handlers, report)
   }
 
   /** The whole decision. Throws `HandshakeError` for a no. */
@@ -383,7 +381,7 @@ class Arrival<UserData> implements SocketPeer {
     this.#answered = true
     this.#reception.forget(this)
     this.socket.write(acceptance, 'latin1')
-    open({ socket: this.socket, request, data, subprotocol, deflate: deflate?.agreement, rest })
+    open({ socket: this.socket, from: this.#from, request, data, subprotocol, deflate: deflate?.agreement, rest })
   }
 
   /** A plain request. */
@@ -424,13 +422,12 @@ class Arrival<UserData> implements SocketPeer {
   #answer(bytes: Buffer): void {
     this.#answered = true
     const { closeTicks, sweepMs } = this.#reception.options
-    const { remoteAddress } = this.#from
-    this.#reception.left(remoteAddress)
+    this.#reception.left(this.#from)
     this.#ticks = 0
     this.#patience = closeTicks + Math.ceil(((bytes.length / SLOWEST_READER) * 1_000) / sweepMs)
     this.#reader = undefined
     this.socket.resume()
-    const mayLinger = this.#reception.linger(remoteAddress)
+    const mayLinger = this.#reception.linger(this.#from)
     this.socket.end(bytes, () => mayLinger || this.socket.destroy())
   }
 

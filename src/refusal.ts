@@ -1,7 +1,7 @@
 import { channel } from 'node:diagnostics_channel'
 import type { HandshakeError, HandshakeErrorCode } from './errors.ts'
 import { callHandler } from './handlers.ts'
-import type { HttpRequest } from './handshake.ts'
+import type { HttpRequest, RequestOrigin } from './handshake.ts'
 
 /** Why somebody was not let in, for operators. Also published on the diagnostics channel `fullduplex:refused`. */
 export interface Refusal {
@@ -23,7 +23,7 @@ const refusedChannel = channel('fullduplex:refused')
 /** Tells whoever wants to know. `request` is undefined for somebody who did not get that far. */
 export function tellRefusal(
   { status, code, message }: HandshakeError,
-  remoteAddress: string,
+  { remoteAddress }: RequestOrigin,
   request: HttpRequest | undefined,
   handlers: { refused?(refusal: Refusal): void },
   report: (error: unknown) => void,

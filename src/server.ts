@@ -1,6 +1,5 @@
-import type { Socket } from 'node:net'
 import type { TlsOptions } from 'node:tls'
-import { checkAdmissionOptions, normalizeAddress } from './admission.ts'
+import { checkAdmissionOptions } from './admission.ts'
 import { type AttachableServer, attachTo } from './attach.ts'
 import { checkCloseArguments } from './close-frame.ts'
 import { type ConnectionOwner, type ConnectionSettings, WebSocketConnection } from './connection.ts'
@@ -147,7 +146,8 @@ export class WebSocketServer<UserData = unknown> {
         tls,
         handshakeTimeoutMs: handshakeTimeoutMs ?? CONNECTION_DEFAULTS.handshakeTimeoutMs,
         maxSockets: (this.#options.maxConnections ?? DEFAULT_MAX_CONNECTIONS) + REFUSED_AT_A_TIME,
-        onSocket: (socket, secure, waitedMs) => this.#receiveSocket(socket, secure, waitedMs),
+        onSocket: (socket, door, waitedMs) =>
+          this.#reception.receiveSocket(socket, door, Math.round(waitedMs / this.#sweepMs)),
       })
       if (this.#closing !== undefined) {
         await listening.close()
@@ -312,22 +312,16 @@ export class WebSocketServer<UserData = unknown> {
     if (this.#closing !== undefined) throw new UsageError('ERR_SERVER_STATE', 'the server was closed; make a new one')
   }
 
-  #receiveSocket(socket: Socket, secure: boolean, waitedMs: number): void {
-    const { remoteAddress = '', remotePort } = socket
-    const from = { remoteAddress: normalizeAddress(remoteAddress), remotePort, secure }
-    this.#reception.receiveSocket(socket, from, Math.round(waitedMs / this.#sweepMs))
-  }
-
-  #open({ socket, request, data, subprotocol, deflate, rest }: Accepted<UserData>): void {
+  #open({ socket, from, request, data, subprotocol, deflate, rest }: Accepted<UserData>): void {
     const client = new WebSocketConnection<UserData>({
       socket,
+      from,
       owner: this.#owner,
       protocol: deflate && this.#compressed?.get(deflate),
       id: randomId(),
       data: data as UserData,
       path: request.path,
       subprotocol,
-      remoteAddress: request.remoteAddress,
     })
     this.#clients.set(client.id, client)
     if (this.#options.history !== undefined) startResuming(client, request)
@@ -348,7 +342,7 @@ export class WebSocketServer<UserData = unknown> {
       connectionEnded: (client) => {
         this.#clients.delete(client.id)
         this.#hub.leave(client)
-        this.#reception.left(client.remoteAddress)
+        this.#reception.left(client.from)
         if (this.#clients.size === 0) this.#lastGone?.()
       },
       report: (error, client) => this.#report(error, client),

@@ -38,6 +38,12 @@ function onClose(this: PeeredSocket): void {
 /** Resets and the like: the `close` that follows says all there is to say. A socket without this ends the process. */
 function onError(): void {}
 
+/**
+ * Takes the place of a socket that is gone: whoever holds on to a connection that has ended, as an old table of a `Map`
+ * does until the next full collection, does not hold on to all that is a socket.
+ */
+export const GONE: Duplex = new Socket().destroy()
+
 /** Makes `peer` the one that hears of this socket; it takes the place of the one before. */
 export function adopt(socket: Duplex, peer: SocketPeer): void {
   const peered: PeeredSocket = socket

@@ -1,8 +1,10 @@
 import { describe, expect, it } from 'vitest'
 import {
   connect,
+  type HttpRequest,
   type Refusal,
   UsageError,
+  type WebSocketConnection,
   WebSocketError,
   WebSocketServer,
   type WebSocketServerOptions,
@@ -32,6 +34,35 @@ describe('listen', () => {
     }
     expect([...server.clients.values()].map((client) => client.remoteAddress)).toEqual(['127.0.0.1', '::1'])
   })
+
+  it.each([
+    { host: '127.0.0.1', localAddress: '127.0.0.5', late: '127.0.0.1' },
+    ...(hasIPv6 ? [{ host: '::1', localAddress: '::1', late: '::1' }] : []),
+  ])(
+    'knows the address and port of who comes from $localAddress, also behind the end if it was asked in time',
+    async ({ host, localAddress, late }) => {
+      const opened = new Queue<{ client: WebSocketConnection; request: HttpRequest }>()
+      const ended = new Queue<WebSocketConnection>()
+      const { port } = await startServer({
+        open: (client, request) => opened.push({ client, request }),
+        close: (client) => ended.push(client),
+      })
+      for (const isAsked of [true, false]) {
+        const raw = await RawClient.open({ port, host, localAddress })
+        const { localPort } = raw.socket
+        const { client, request } = await opened.next()
+        if (isAsked) {
+          expect([client.remoteAddress, request.remoteAddress]).toEqual([localAddress, localAddress])
+          expect(request.remotePort).toBe(localPort)
+        }
+        raw.socket.resetAndDestroy()
+        expect((await ended.next()).remoteAddress).toBe(isAsked ? localAddress : late)
+        expect([request.remoteAddress, request.remotePort]).toEqual(
+          isAsked ? [localAddress, localPort] : [late, undefined],
+        )
+      }
+    },
+  )
 
   it.each(['127.0.0.1', '127.0.0.2', ...(hasIPv6 ? ['::1'] : [])])('listens on %s alone when told so', async (host) => {
     const server = new WebSocketServer({ ...echo, host })

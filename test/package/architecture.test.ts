@@ -65,6 +65,7 @@ const LAYERS: readonly Layer[] = [
         'pings.ts',
         'repeats.ts',
         'socket-peer.ts',
+        'socket-origin.ts',
         'data.ts',
         'message-streams.ts',
       ],

@@ -195,7 +195,7 @@ function visible(given: ReturnType<typeof takeTokens>['head']): string {
 function expectTaken(taken: ReturnType<typeof takeTokens>, token: string, spellings: readonly string[]): void {
   expect(taken.tokens).toEqual([token])
   const gate = new TokenGate(token)
-  expect(verdictOf(() => gate.check(taken.tokens, '10.0.0.1', 0))).toBe('accepted')
+  expect(verdictOf(() => gate.check(taken.tokens, { remoteAddress: '10.0.0.1' }, 0))).toBe('accepted')
   const left = visible(taken.head)
   for (const spelling of [token, ...spellings]) expect(left).not.toContain(JSON.stringify(spelling).slice(1, -1))
 }
@@ -276,7 +276,7 @@ describe('a token', () => {
         let nowMs = 0
         for (const { tokens, address, waitMs } of steps) {
           nowMs += waitMs
-          const verdict = verdictOf(() => gate.check(tokens, address, nowMs))
+          const verdict = verdictOf(() => gate.check(tokens, { remoteAddress: address }, nowMs))
           if (tokens.includes('right')) {
             expect(verdict).toBe('accepted')
             continue

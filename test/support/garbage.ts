@@ -12,3 +12,14 @@ export function usedBytes(): number {
   const { heapUsed, external } = process.memoryUsage()
   return heapUsed + external
 }
+
+/** Resolves whether nobody holds on to what the reference refers to. */
+export async function isCollected(reference: WeakRef<object>): Promise<boolean> {
+  for (let round = 0; round < 10; round++) {
+    // A reference that was looked at is kept until the end of the turn.
+    await new Promise((resolve) => setImmediate(resolve))
+    collectGarbage()
+    if (reference.deref() === undefined) return true
+  }
+  return false
+}

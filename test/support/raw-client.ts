@@ -112,6 +112,8 @@ export interface RawClientOptions {
   readonly port: number
   /** Default 127.0.0.1. */
   readonly host?: string
+  /** Where it comes from; default what the system chooses. */
+  readonly localAddress?: string
   /** The certificate to trust; given, it speaks TLS. */
   readonly ca?: string | undefined
   /** Does not read before it is told to. */
@@ -158,8 +160,14 @@ export class RawClient {
   }
 
   /** Connects; the socket is destroyed behind the test. It half-closes only when told so. */
-  static async connect({ port, host = '127.0.0.1', ca, paused = false }: RawClientOptions): Promise<RawClient> {
-    const tcp = connectTcp({ port, host, allowHalfOpen: true, noDelay: true })
+  static async connect({
+    port,
+    host = '127.0.0.1',
+    localAddress,
+    ca,
+    paused = false,
+  }: RawClientOptions): Promise<RawClient> {
+    const tcp = connectTcp({ port, host, ...(localAddress && { localAddress }), allowHalfOpen: true, noDelay: true })
     const socket = ca === undefined ? tcp : connectTls({ socket: tcp, ca, servername: 'localhost' })
     const client = new RawClient(socket, tcp)
     if (paused) socket.pause()

@@ -667,7 +667,8 @@ describe('TokenGate', () => {
   /** A gate, and what it says to tokens of an address at a time. */
   function gateFor(token: string) {
     const gate = new TokenGate(token)
-    return (tokens: readonly string[], address = HERE, nowMs = 0) => verdictOf(() => gate.check(tokens, address, nowMs))
+    return (tokens: readonly string[], address = HERE, nowMs = 0) =>
+      verdictOf(() => gate.check(tokens, { remoteAddress: address }, nowMs))
   }
 
   it('passes the right token, also among wrong ones', () => {
@@ -692,7 +693,9 @@ describe('TokenGate', () => {
 
   it('refuses who has none, and says how to send it', () => {
     expect(gateFor('secret')([])).toBe(MISSING)
-    expect(() => new TokenGate('secret').check([], HERE, 0)).toThrow(/\?token=.*Authorization: Bearer.*bearer\./)
+    expect(() => new TokenGate('secret').check([], { remoteAddress: HERE }, 0)).toThrow(
+      /\?token=.*Authorization: Bearer.*bearer\./,
+    )
   })
 
   it('compares tokens of any length and of all characters', () => {
@@ -753,7 +756,7 @@ describe('TokenGate', () => {
   it('never says the token', () => {
     const gate = new TokenGate('secret')
     for (const tokens of [[], ['wrong'], ['a'], ['b'], ['c'], ['d'], ['e']]) {
-      expect(() => gate.check(tokens, HERE, 0)).toThrow(
+      expect(() => gate.check(tokens, { remoteAddress: HERE }, 0)).toThrow(
         expect.objectContaining({ message: expect.not.stringContaining('secret') }),
       )
     }
