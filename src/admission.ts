@@ -197,7 +197,7 @@ export function takeTokens(head: RequestHead): { tokens: string[]; head: Request
         tokens.push(Buffer.from(subprotocol.slice(BEARER_SUBPROTOCOL.length), 'base64url').toString())
         return false
       })
-      if (others.length > 0) headers.append(name, others.map(trimBlanks).join(', '))
+      if (others.length > 0) headers.append(name, others.map((other) => trimBlanks(other)).join(', '))
     } else if (name === 'referer') {
       // The page's own address may have the token in its query.
       headers.append(name, splitTarget(value).path)

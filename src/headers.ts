@@ -43,10 +43,8 @@ function isBlank(code: number): boolean {
   return code === SPACE || code === TAB
 }
 
-/** `text` without spaces and tabs at both ends. */
-export function trimBlanks(text: string): string {
-  let start = 0
-  let end = text.length
+/** `text`, or a part of it, without spaces and tabs at both ends. */
+export function trimBlanks(text: string, start = 0, end: number = text.length): string {
   while (start < end && isBlank(text.charCodeAt(start))) start++
   while (end > start && isBlank(text.charCodeAt(end - 1))) end--
   return text.slice(start, end)
@@ -70,7 +68,7 @@ export function listIncludes(value: string | undefined, element: string): boolea
 
 /** A list of tokens, none twice (RFC 6455 §4.1, `Sec-WebSocket-Protocol`); undefined when it is anything else. */
 export function parseSubprotocols(value: string): string[] | undefined {
-  const subprotocols = value.split(',').map(trimBlanks)
+  const subprotocols = value.split(',').map((element) => trimBlanks(element))
   const valid = subprotocols.every(isToken) && new Set(subprotocols).size === subprotocols.length
   return valid ? subprotocols : undefined
 }

@@ -125,12 +125,12 @@ function parseFields(text: string, start: number, limits: HeadLimits, receivedSt
     const lineEnd = endOfLine(text, at)
     const colon = text.indexOf(':', at)
     const name = text.slice(at, colon)
-    const value = text.slice(colon + 1, lineEnd)
+    const value = trimBlanks(text, colon + 1, lineEnd)
     // A name that is a token also means: no folded line, no blank before the colon (RFC 9112 §5.1, §5.2).
     if (colon === -1 || !isToken(name) || !isFieldValue(value)) {
       throw new HandshakeError('ERR_HEAD_SYNTAX', receivedStatus ?? 400, 'A header line is not "Name: value".')
     }
-    headers.append(name, trimBlanks(value))
+    headers.append(name, value)
     if (headers.size > limits.maxHeaders) {
       throw new HandshakeError(
         'ERR_HEAD_TOO_MANY_FIELDS',
