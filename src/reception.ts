@@ -284,6 +284,7 @@ class Arrival<UserData> implements SocketPeer {
     // Whoever was answered has left already: one that is turned away and stays takes nobody's place.
     if (!this.#answered) this.#reception.left(this.#from)
     else this.#reception.lingered(this.#from)
+    this.#from.release()
     this.#answered = true
     this.#reception.forget(this)
   }
