@@ -161,8 +161,8 @@ export class WebSocketConnection<UserData = unknown> {
   }
 
   /**
-   * Address of the peer; IPv4 also where it came as IPv4-mapped IPv6. Of a client that has left the loopback address
-   * before this was asked for, that very address.
+   * Address of the peer; IPv4 also where it came as IPv4-mapped IPv6. Of a client of a loopback address that had
+   * gone before anybody asked: the address that the server listens on.
    */
   get remoteAddress(): string {
     return this.from.remoteAddress
@@ -480,7 +480,7 @@ export class WebSocketConnection<UserData = unknown> {
     const event = this.#protocol.receiveEnd()
     this.#output.close(closedError)
     this.#socket = GONE
-    this.from.release()
+    this.from.settle()
     forgetReceiver(this)
     this.#pings?.fail()
     this.#owner.connectionEnded(this)

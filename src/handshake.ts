@@ -74,8 +74,8 @@ export class HttpRequest {
   }
 
   /**
-   * Address of the peer, IPv4-mapped IPv6 as IPv4. Of a client that has left the loopback address before this was asked
-   * for, that very address.
+   * Address of the peer, IPv4-mapped IPv6 as IPv4. Of a client of a loopback address that had gone before anybody
+   * asked: the address that the server listens on.
    */
   get remoteAddress(): string {
     return this.#from.remoteAddress

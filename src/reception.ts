@@ -109,7 +109,7 @@ export class Reception<UserData> {
   readonly #gate: TokenGate | undefined
   /** Whoever is on the way in or out, each at its `index`. A set would leave dead arrivals to the next full collection. */
   readonly #arrivals: Arrival<UserData>[] = []
-  /** Sockets per address, from accept to their end. */
+  /** Sockets per address, from accept to their end, of those that are counted. */
   readonly #perAddress = new Map<string, number>()
   /** Refused sockets per address that are not gone yet. */
   readonly #lingering = new Map<string, number>()
@@ -193,7 +193,7 @@ export class Reception<UserData> {
     return undefined
   }
 
-  /** All local programs, and proxies, share the loopback addresses. */
+  /** All local programs share the loopback addresses, and so does everybody behind a proxy on this machine. */
   #isCounted(from: SocketOrigin): boolean {
     return this.options.maxConnectionsPerAddress !== undefined || !from.isLocal
   }
@@ -284,7 +284,7 @@ class Arrival<UserData> implements SocketPeer {
     // Whoever was answered has left already: one that is turned away and stays takes nobody's place.
     if (!this.#answered) this.#reception.left(this.#from)
     else this.#reception.lingered(this.#from)
-    this.#from.release()
+    this.#from.settle()
     this.#answered = true
     this.#reception.forget(this)
   }

@@ -1,17 +1,17 @@
 import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import { isLoopbackAddress, normalizeAddress } from './admission.ts'
 import type { RequestOrigin } from './handshake.ts'
 
 /** Where sockets come in. */
 export interface Door {
   readonly secure: boolean
-  /** The loopback address that is listened on: nobody else can be there. */
+  /** The loopback address that our own listener is on: whoever comes in there is on this machine. */
   readonly loopback?: string | undefined
 }
 
+/** A socket, or what is left of it. */
 type Peer = Pick<Partial<Socket>, 'remoteAddress' | 'remotePort'>
-
-const FORGOTTEN: Peer = {}
 
 /**
  * The other end of a socket. At a loopback address the system is not asked for it before somebody wants to know, and
@@ -21,11 +21,11 @@ export class SocketOrigin implements RequestOrigin {
   #peer: Peer
   readonly #door: Door
 
-  constructor(socket: object, door: Door) {
+  constructor(socket: Duplex & Peer, door: Door) {
     this.#peer = socket
     this.#door = door
-    // A socket remembers what it was asked for.
-    if (door.loopback === undefined) void this.remoteAddress
+    // Somebody's stream may answer otherwise later on, and addresses are counted.
+    if (door.loopback === undefined) this.settle()
   }
 
   /** When it is too late to ask, the loopback address that is listened on; '' where there is none. */
@@ -47,9 +47,9 @@ export class SocketOrigin implements RequestOrigin {
     return this.#door.loopback !== undefined || isLoopbackAddress(this.remoteAddress)
   }
 
-  /** The socket is gone: keeps what was asked for, and lets go of the rest. */
-  release(): void {
+  /** Keeps the address, if it was asked for or still can be, and lets go of the socket. */
+  settle(): void {
     const { remoteAddress, remotePort } = this.#peer
-    this.#peer = remoteAddress === undefined ? FORGOTTEN : { remoteAddress, remotePort }
+    this.#peer = { remoteAddress, remotePort }
   }
 }

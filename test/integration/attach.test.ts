@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest'
 import { type Refusal, WebSocketServer, type WebSocketServerOptions } from '../../src/index.ts'
 import { Queue } from '../support/queue.ts'
 import { acceptOf, closeOf, KEY, plainRequest, RawClient, text, upgradeRequest } from '../support/raw-client.ts'
-import { certificate, closeBehindTest, firstClient, startHttpServer } from '../support/servers.ts'
+import { certificate, closeBehindTest, firstClient, startHttpServer, until } from '../support/servers.ts'
 
 const KINDS = ['http', 'https'] as const
 type Kind = (typeof KINDS)[number]
@@ -244,6 +244,23 @@ describe('several on one http server', () => {
       path: '/b',
     })
     await closed.next()
+  })
+
+  it('count a socket under the address that it came with, whatever it says later', async () => {
+    const { httpServer, port } = await startHttpServer()
+    const server = newServer({ maxConnectionsPerAddress: 1 })
+    server.attach(httpServer)
+    let upgrades = 0
+    httpServer.on('upgrade', (_request, socket: Duplex) => {
+      Object.defineProperty(socket, 'remoteAddress', { value: `10.0.0.${++upgrades}` })
+    })
+    for (let round = 0; round < 3; round++) {
+      const client = await RawClient.open({ port })
+      expect((await firstClient(server)).remoteAddress).toBe('127.0.0.1')
+      client.socket.destroy()
+      await until(() => server.clients.size === 0)
+    }
+    expect(upgrades).toBe(3)
   })
 
   it('take everything when they have no path', async () => {

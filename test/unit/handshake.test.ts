@@ -76,7 +76,7 @@ describe('HttpRequest', () => {
     requestHead(upgradeLines({ Origin: 'http://localhost', 'Sec-WebSocket-Protocol': 'a, b' }), {
       target: '/p%20q?a=1&b=%C3%A9',
     }),
-    { remoteAddress: '10.0.0.1', secure: true },
+    { remoteAddress: '10.0.0.1', remotePort: 50_000, secure: true },
   )
 
   it('shows what was asked for, and by whom', () => {
@@ -88,6 +88,7 @@ describe('HttpRequest', () => {
       origin: 'http://localhost',
       subprotocols: ['a', 'b'],
       remoteAddress: '10.0.0.1',
+      remotePort: 50_000,
       secure: true,
       authenticated: false,
       isUpgrade: true,
