@@ -25,9 +25,10 @@ const server = new WebSocketServer({
     people.enter(name, rooms)
   },
 
-  message(client, data) {
+  // The next message of this client waits until this one is dealt with.
+  async message(client, data) {
     const command = parseCommand(data)
-    const problem = command.problem ?? actions[command.type](client, command)
+    const problem = command.problem ?? (await actions[command.type](client, command))
     if (problem) tell(client, { type: 'problem', message: problem })
   },
 
@@ -51,13 +52,15 @@ const people = new People(server)
 /** By the command's type; each returns a sentence when it cannot be done. */
 const actions = { join, leave, say, who }
 
-function join(client, { room }) {
+async function join(client, { room }) {
   const { name, rooms } = client.data
   if (rooms.has(room)) return 'You are in this room already.'
   if (rooms.size === MAX_ROOMS) return `You are in ${MAX_ROOMS} rooms; leave one of them first.`
   rooms.add(room)
   people.changed()
   client.subscribe(topicOf(room))
+  // From here on nothing is missed that is said in another process.
+  await server.synced()
   tellRoom(room, { type: 'joined', room, name }, client)
   who(client, { room })
 }
